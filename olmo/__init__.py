@@ -1,0 +1,1 @@
+"""OLMo as MLC LLM runs it: configuration, weights, conversion, compilation and generation."""

@@ -36,12 +36,12 @@ def test_round_to_float16_is_numpys_conversion(values: list[float]) -> None:
 
 def test_round_to_float16_on_every_float16_and_the_ties_between() -> None:
     finite = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
-    ties = (finite[:-1] + finite[1:]) / 2
-    for x in (finite, ties, np.nextafter(ties, np.float32(0)), np.nextafter(ties, np.float32(9e9))):
-        for signed in (x, -x):
-            assert np.array_equal(
-                round_to_float16(signed.astype(np.float32)), reference(signed, np.float16)
-            )
+    ties = (finite[:-1] + finite[1:]) / np.float32(2)
+    far = np.float32(1e9)
+    for x in (finite, ties, np.nextafter(ties, np.float32(0)), np.nextafter(ties, far)):
+        for signed in (x.astype(np.float32), -x.astype(np.float32)):
+            expected = reference(signed, np.float16)
+            assert np.array_equal(round_to_float16(signed), expected)
 
 
 @given(FLOATS)

@@ -17,10 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from olmo.floats import F32, cast, round_to, round_to_float16
+from olmo.floats import F32, U32, cast, round_to, round_to_float16
 from olmo.quantization import Quantization
-
-U32 = NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,32 +40,56 @@ def quantize(w: F32, q: Quantization) -> tuple[U32, NDArray[Any]]:
     return words, scale
 
 
-def quantize_with_error(w: F32, q: Quantization) -> tuple[U32, NDArray[Any], Error]:
-    """Quantize as `quantize` does, and tell the error against w."""
+class Scratch:
+    """Buffers for quantizing blocks of one size, again and again, without allocating.
+
+    Fresh memory costs a page fault every 4 KiB, which is more than the arithmetic on it. Not for
+    use by two threads at a time.
+    """
+
+    def __init__(self, shape: tuple[int, int], q: Quantization) -> None:
+        n, k = shape
+        columns = (q.group_size, n * q.groups(k))
+        self.original: F32 = np.zeros(columns, np.float32)
+        self.x: F32 = np.empty(columns, np.float32)
+        self.bits: U32 = np.empty(columns, np.uint32)
+
+
+def quantize_with_error(
+    w: F32, q: Quantization, scratch: Scratch | None = None
+) -> tuple[U32, NDArray[Any], Error]:
+    """Quantize as `quantize` does, and tell the error against w; `scratch` fits its shape."""
     n, k = w.shape
-    # One group per column: every operation below then runs over contiguous rows.
-    original = _columns(w, q)
-    x = round_to(original.copy(), q.model_dtype)
+    buffers = scratch or Scratch((n, k), q)
+    original, x, bits = buffers.original, buffers.x, buffers.bits
+    _to_columns(w, original, q)
+    np.copyto(x, original)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        scale = np.abs(x).max(axis=0) / np.float32(q.max_int)
+        round_to(x, q.model_dtype, bits)
+        scale = np.abs(x, out=bits.view(np.float32)).max(axis=0) / np.float32(q.max_int)
         round_to(scale, q.model_dtype)
         x /= scale
         if q.model_dtype == "float16":
-            round_to_float16(x)
+            round_to_float16(x, bits)
         x += np.float32(q.max_int)
         if q.model_dtype == "float16":
-            round_to_float16(x)
+            round_to_float16(x, bits)
         np.rint(x, out=x)
         np.fmax(x, np.float32(0), out=x)  # NaN becomes 0
         np.minimum(x, np.float32(2 * q.max_int), out=x)
         _clear_padding(x, n, k, q)
-        words = _pack(x.astype(np.uint32), q)
-        distances = np.abs(_values(x, scale, q) - original)
-    _clear_padding(distances, n, k, q)
+        np.copyto(bits, x, casting="unsafe")
+        words = _pack(bits, q)
+        x -= np.float32(q.max_int)
+        x *= scale
+        round_to(x, q.model_dtype, bits)
+        x -= original
+        np.abs(x, out=x)
+    _clear_padding(x, n, k, q)
     return (
         np.ascontiguousarray(words.T).reshape(n, -1),
         cast(scale, q.model_dtype).reshape(n, -1),
-        _summed(distances, n * k),
+        _summed(x, n * k),
     )
 
 
@@ -81,40 +103,44 @@ def dequantize(q_weight: U32, q_scale: NDArray[Any], q: Quantization, k: int) ->
     fields = (q_weight[..., None] >> shifts) & np.uint32(2**q.bits - 1)
     x = fields.astype(np.float32).reshape(n, -1, q.group_size)
     with np.errstate(invalid="ignore", over="ignore"):
-        x = _values(x, q_scale.astype(np.float32)[..., None], q)
+        x -= np.float32(q.max_int)
+        x *= q_scale.astype(np.float32)[..., None]
+        round_to(x, q.model_dtype)
     return np.ascontiguousarray(x.reshape(n, -1)[:, :k])
 
 
 def error_of(stored: F32, original: F32) -> Error:
     """Return the error of values stored without groups."""
     with np.errstate(invalid="ignore"):
-        return _summed(np.abs(stored - original), original.size)
+        distances = stored - original
+        return _summed(np.abs(distances, out=distances), original.size)
 
 
-def _columns(w: F32, q: Quantization) -> F32:
-    """Return [group_size, N * groups]: each group a column, zeros past K."""
+def _to_columns(w: F32, out: F32, q: Quantization) -> None:
+    """Transpose w to [group_size, N * groups]: each group a column, zeros past K.
+
+    All arithmetic then runs over contiguous rows.
+    """
     n, k = w.shape
     if k % q.group_size:
         padded = np.zeros((n, q.groups(k) * q.group_size), np.float32)
         padded[:, :k] = w
         w = padded
-    return np.ascontiguousarray(w.reshape(-1, q.group_size).T)
+    np.copyto(out, w.reshape(-1, q.group_size).T)
 
 
-def _pack(x: U32, q: Quantization) -> U32:
-    """Pack fields [group_size, M] into words [group_size / per_word, M], the lowest bits first."""
-    fields = x.reshape(-1, q.per_word, x.shape[1])
-    words = fields[:, 0].copy()
-    for i in range(1, q.per_word):
-        words |= fields[:, i] << np.uint32(i * q.bits)
+def _pack(fields: U32, q: Quantization) -> U32:
+    """Pack fields [group_size, M] into words [group_size / per_word, M], the lowest bits first.
+
+    The fields are destroyed.
+    """
+    by_word = fields.reshape(-1, q.per_word, fields.shape[1])
+    words = np.zeros((by_word.shape[0], by_word.shape[2]), np.uint32)
+    for i in range(q.per_word):
+        field = by_word[:, i]
+        field <<= np.uint32(i * q.bits)
+        words |= field
     return words
-
-
-def _values(x: F32, scale: F32, q: Quantization) -> F32:
-    """Turn fields x into values, in place."""
-    x -= np.float32(q.max_int)
-    x *= scale
-    return round_to(x, q.model_dtype)
 
 
 def _clear_padding(x: F32, n: int, k: int, q: Quantization) -> None:
@@ -127,11 +153,12 @@ def _summed(distances: F32, elements: int) -> Error:
     """Sum in whole steps of 2^-24 of the largest distance.
 
     Sums of integers are exact, so the result does not depend on the order in which the vector units
-    of some machine add. At most 2^28 elements.
+    of some machine add. At most 2^28 elements; the distances are destroyed.
     """
     largest = float(distances.max(initial=0.0))
     if not math.isfinite(largest):
         return Error(math.inf, math.inf, elements)
     exponent = max(math.frexp(largest)[1], -100) - 24
-    steps = np.rint(distances * np.float32(2.0**-exponent))
-    return Error(largest, float(steps.sum(dtype=np.float64)) * 2.0**exponent, elements)
+    distances *= np.float32(2.0**-exponent)
+    np.rint(distances, out=distances)
+    return Error(largest, float(distances.sum(dtype=np.float64)) * 2.0**exponent, elements)

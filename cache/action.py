@@ -1,0 +1,188 @@
+"""What is to be done and what came of it: Remote Execution API v2 Actions and ActionResults.
+
+The sha256 of an encoded Action is the key under which every store remembers its result. The
+grammar of the key, and why each part is in it, is docs/keys.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cache import digest as digests
+from cache import merkle, wire
+from cache.errors import CacheError, CorruptBlob, InvalidPath
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from cache.digest import Digest
+    from cache.merkle import Tree
+
+
+@dataclass(frozen=True)
+class Action:
+    """One deterministic command over one input tree: all that its result may depend on.
+
+    arguments: the command line. input_root: the files it sees. output_paths: the files or
+    directories it makes, relative to where it runs. platform: (name, value) pairs that its result
+    depends on beside its inputs. salt: the version of the caller's key schema. environment:
+    (name, value) pairs that are set for it. The last four are sets: their order is no part of
+    the action.
+    """
+
+    arguments: tuple[str, ...]
+    input_root: Tree
+    output_paths: tuple[str, ...]
+    platform: tuple[tuple[str, str], ...]
+    salt: bytes
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class EncodedAction:
+    """An action's key, and the messages it stands for: Action, Command and Directories."""
+
+    key: Digest
+    blobs: Mapping[Digest, bytes]
+
+
+@dataclass(frozen=True)
+class ActionResult:
+    """The files a successful action made, by path relative to where it ran, sorted."""
+
+    outputs: Mapping[str, Digest]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outputs", dict(sorted(self.outputs.items())))
+
+
+def encode(action: Action) -> EncodedAction:
+    """Return the key and the canonical messages of an action.
+
+    Raises:
+        InvalidPath: an output path is not canonical, or lies inside another one.
+        CacheError: a text is not Unicode, or an output path, a platform property or an
+            environment variable is given twice.
+    """
+    try:
+        platform = _pairs(1, "platform property", action.platform)
+        environment = _pairs(2, "environment variable", action.environment)
+        command = b"".join(
+            (
+                *(wire.field(1, argument.encode()) for argument in action.arguments),
+                environment,
+                # Servers older than REAPI 2.2 read the platform here, newer ones in the Action.
+                wire.field(5, platform),
+                *(wire.field(7, path.encode()) for path in _output_paths(action.output_paths)),
+            )
+        )
+    except UnicodeEncodeError as error:
+        raise CacheError(f"an action may hold Unicode text only, not {error.object!r}") from None
+    command_digest = digests.of_bytes(command)
+    message = b"".join(
+        (
+            wire.field(1, digests.encode(command_digest)),
+            wire.field(2, digests.encode(action.input_root.root)),
+            wire.field(9, action.salt) if action.salt else b"",
+            wire.field(10, platform),
+        )
+    )
+    key = digests.of_bytes(message)
+    return EncodedAction(key, {**action.input_root.blobs, command_digest: command, key: message})
+
+
+def encode_result(result: ActionResult) -> bytes:
+    """Return a result as a canonical `ActionResult` message.
+
+    Raises:
+        InvalidPath: an output path that `decode_result` would refuse.
+    """
+    _check_outputs(result.outputs)
+    return b"".join(
+        wire.field(2, wire.field(1, path.encode()) + wire.field(2, digests.encode(digest)))
+        for path, digest in result.outputs.items()
+    )
+
+
+def decode_result(data: bytes) -> ActionResult:
+    """Return the result in an untrusted message.
+
+    Fields about how the action ran (its logs, worker and times) are ignored, and so are the
+    executable bits of its outputs.
+
+    Raises:
+        CorruptBlob: no `ActionResult`, or that of a failed action, or one with output
+            directories (whose files are not known from it), or with a malformed digest.
+        InvalidPath: an output path is not canonical, is given twice, lies inside another one,
+            differs from another one in case only, or is a symlink.
+    """
+    fields = wire.parse(data)
+    exit_code = wire.integer(fields, 4)
+    if exit_code != 0:
+        raise CorruptBlob(f"the result of a failed action (exit code {exit_code})")
+    if 3 in fields:
+        raise CorruptBlob("the result names output directories instead of their files")
+    if not fields.keys().isdisjoint((10, 11, 12)):
+        raise InvalidPath("an output is a symlink")
+    outputs: dict[str, Digest] = {}
+    for file in map(wire.parse, wire.messages(fields, 2)):
+        path = wire.string(file, 1)
+        if path in outputs:
+            raise InvalidPath(f"output {path[:200]!r} is given twice")
+        outputs[path] = digests.decode(wire.message(file, 2))
+    _check_outputs(outputs)
+    return ActionResult(outputs)
+
+
+def _check_outputs(outputs: Collection[str]) -> None:
+    """Refuse outputs that could not all exist, each under its own name, on every file system."""
+    spelled: dict[str, str] = {}  # outputs and directories, as a file system may fold them
+    directories: set[str] = set()
+    for path in outputs:
+        merkle.check_path(path)
+        part = path
+        while part and part not in directories:
+            other = spelled.setdefault(_folded(part), part)
+            if other != part:
+                raise InvalidPath(f"outputs {other[:200]!r} and {part[:200]!r} differ in case only")
+            if part is not path:
+                directories.add(part)
+            part = part.rpartition("/")[0]
+    for path in outputs:
+        if path in directories:
+            raise InvalidPath(f"output {path[:200]!r} is a file and a directory at once")
+
+
+def _folded(path: str) -> str:
+    """Return one spelling for all that a case-insensitive, normalising file system equates."""
+    if path.isascii():
+        return path.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
+
+
+def _output_paths(paths: tuple[str, ...]) -> list[str]:
+    ordered = sorted(paths)
+    for path in ordered:
+        merkle.check_path(path)
+    for path, following in itertools.pairwise(ordered):
+        if path == following:
+            raise CacheError(f"output path {path!r} is given twice")
+    return ordered
+
+
+def _pairs(number: int, what: str, pairs: tuple[tuple[str, str], ...]) -> bytes:
+    """Return (name, value) pairs as repeated messages: platform properties or variables."""
+    ordered = sorted(pairs)
+    for (name, _), (following, _) in itertools.pairwise(ordered):
+        if name == following:
+            raise CacheError(f"{what} {name!r} is given twice")
+    return b"".join(
+        wire.field(number, b"".join((_text(1, name), _text(2, value)))) for name, value in ordered
+    )
+
+
+def _text(number: int, text: str) -> bytes:
+    return wire.field(number, text.encode()) if text else b""

@@ -6,7 +6,8 @@ A matrix w [N, K] is quantized in groups along K. Per group, with the arithmetic
     q     = clip(round_half_even(w / scale + max_int), 0, 2 * max_int)
 
 float16 rounds after each operation (cast, scale, division, addition). bfloat16 rounds the cast and
-the scale and computes the rest in float32. 0 / 0, so every element of an all-zero group, gives
+the scale and computes the rest in float32; for matrices that are stored transposed (KN), MLC divides
+by the scale before its rounding. 0 / 0, so every element of an all-zero group, gives
 q = 0. Positions past K hold 0. The value of q is (q - max_int) * scale.
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from olmo.floats import F32, U32, cast, round_to, round_to_float16
+from olmo.floats import F32, U32, cast, decode_bfloat16, encode_bfloat16, round_to, round_to_float16
 from olmo.quantization import Quantization
 
 
@@ -30,45 +31,59 @@ class Error:
     elements: int
 
 
-def quantize(w: F32, q: Quantization) -> tuple[U32, NDArray[Any]]:
+def quantize(w: F32, q: Quantization, *, transposed: bool = False) -> tuple[U32, NDArray[Any]]:
     """Quantize w [N, K], giving (q_weight [N, q.words(K)] uint32, q_scale [N, q.groups(K)]).
 
-    Scales have the model dtype. KN layouts store the transpose of both. w must be finite and is
-    not changed.
+    Scales have the model dtype. `transposed` says that the matrix will be stored in KN layout; the
+    caller transposes. w must be finite and is not changed.
     """
-    words, scale, _ = quantize_with_error(w, q)
+    words, scale, _ = quantize_with_error(w, q, transposed=transposed)
     return words, scale
 
 
 class Scratch:
-    """Buffers for quantizing blocks of one size, again and again, without allocating.
+    """Buffers for quantizing block after block without allocating.
 
     Fresh memory costs a page fault every 4 KiB, which is more than the arithmetic on it. Not for
     use by two threads at a time.
     """
 
-    def __init__(self, shape: tuple[int, int], q: Quantization) -> None:
-        n, k = shape
-        columns = (q.group_size, n * q.groups(k))
-        self.original: F32 = np.zeros(columns, np.float32)
-        self.x: F32 = np.empty(columns, np.float32)
-        self.bits: U32 = np.empty(columns, np.uint32)
+    def __init__(self) -> None:
+        self._buffers = [np.empty(0, np.float32) for _ in range(3)]
+
+    def columns(self, shape: tuple[int, int]) -> tuple[F32, F32, F32]:
+        """Return three arrays of this shape; they share memory with those of the last call."""
+        size = shape[0] * shape[1]
+        if self._buffers[0].size < size:
+            self._buffers = [np.empty(size, np.float32) for _ in range(3)]
+        first, second, third = (buffer[:size].reshape(shape) for buffer in self._buffers)
+        return first, second, third
 
 
 def quantize_with_error(
-    w: F32, q: Quantization, scratch: Scratch | None = None
+    w: F32,
+    q: Quantization,
+    scratch: Scratch | None = None,
+    *,
+    transposed: bool = False,
+    bfloat16_scales: bool = False,
 ) -> tuple[U32, NDArray[Any], Error]:
-    """Quantize as `quantize` does, and tell the error against w; `scratch` fits its shape."""
+    """Quantize as `quantize` does, and tell the error against w.
+
+    With `bfloat16_scales` the error is that of float32 scales stored as bfloat16.
+    """
     n, k = w.shape
-    buffers = scratch or Scratch((n, k), q)
-    original, x, bits = buffers.original, buffers.x, buffers.bits
+    columns = (q.group_size, n * q.groups(k))
+    original, x, third = (scratch or Scratch()).columns(columns)
+    bits = third.view(np.uint32)
     _to_columns(w, original, q)
     np.copyto(x, original)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         round_to(x, q.model_dtype, bits)
-        scale = np.abs(x, out=bits.view(np.float32)).max(axis=0) / np.float32(q.max_int)
+        scale = np.abs(x, out=third).max(axis=0) / np.float32(q.max_int)
+        exact = scale.copy()
         round_to(scale, q.model_dtype)
-        x /= scale
+        x /= exact if transposed and q.model_dtype == "bfloat16" else scale
         if q.model_dtype == "float16":
             round_to_float16(x, bits)
         x += np.float32(q.max_int)
@@ -81,7 +96,7 @@ def quantize_with_error(
         np.copyto(bits, x, casting="unsafe")
         words = _pack(bits, q)
         x -= np.float32(q.max_int)
-        x *= scale
+        x *= _as_stored(scale, q) if bfloat16_scales else scale
         round_to(x, q.model_dtype, bits)
         x -= original
         np.abs(x, out=x)
@@ -141,6 +156,10 @@ def _pack(fields: U32, q: Quantization) -> U32:
         field <<= np.uint32(i * q.bits)
         words |= field
     return words
+
+
+def _as_stored(scale: F32, q: Quantization) -> F32:
+    return decode_bfloat16(encode_bfloat16(scale)) if q.model_dtype == "float32" else scale
 
 
 def _clear_padding(x: F32, n: int, k: int, q: Quantization) -> None:

@@ -13,7 +13,7 @@ GROUP = [q for q in QUANTIZATIONS.values() if q.kind == "group"]
 DTYPES = {"float16": np.float16, "float32": np.float32, "bfloat16": bfloat16}
 
 
-def by_definition(w: F32, q: Quantization) -> tuple[list[list[int]], F32]:
+def by_definition(w: F32, q: Quantization, *, transposed: bool) -> tuple[list[list[int]], F32]:
     """Quantize element by element in the dtype's own numpy arithmetic."""
     t = DTYPES[q.model_dtype]
     f = np.float32 if q.model_dtype == "bfloat16" else t
@@ -24,10 +24,11 @@ def by_definition(w: F32, q: Quantization) -> tuple[list[list[int]], F32]:
         fields.append([])
         for start in range(0, len(row), q.group_size):
             group = row[start : start + q.group_size]
-            scale = (np.abs(group).astype(f).max() / f(q.max_int)).astype(t)
-            scales.append(scale)
+            scale = np.abs(group).astype(f).max() / f(q.max_int)
+            scales.append(scale.astype(t))
+            divisor = scale if transposed else scale.astype(t).astype(f)
             for element in group:
-                value = np.rint(element.astype(f) / scale.astype(f) + f(q.max_int))
+                value = np.rint(element.astype(f) / divisor + f(q.max_int))
                 fields[-1].append(0 if np.isnan(value) else int(min(max(value, 0), 2 * q.max_int)))
     return fields, np.array(scales).reshape(len(w), -1)
 
@@ -59,10 +60,11 @@ def matrices(draw: st.DrawFn) -> F32:
 @settings(max_examples=30, deadline=None)
 @given(w=matrices())
 def test_quantize_is_the_definition(q: Quantization, w: F32) -> None:
+    transposed = q.layout == "KN"
     before = w.copy()
     with np.errstate(all="ignore"):
-        fields, scales = by_definition(w, q)
-    words, scale = quantize(w, q)
+        fields, scales = by_definition(w, q, transposed=transposed)
+    words, scale = quantize(w, q, transposed=transposed)
     assert np.array_equal(w, before)
     assert scale.dtype == DTYPES[q.model_dtype]
     assert words.shape == (w.shape[0], q.words(w.shape[1]))

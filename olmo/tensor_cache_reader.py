@@ -99,6 +99,8 @@ def read_tensor_cache(directory: Path) -> TensorCache:
         tensors: dict[str, StoredTensor] = {}
         md5: dict[Path, str] = {}
         for shard in shards:
+            if shard["format"] != "raw-shard":
+                raise OlmoError(f"{path}: unknown shard format {shard['format']!r}")
             file = _shard_file(directory, shard["dataPath"], shard["nbytes"])
             md5[file] = str(shard["md5sum"])
             for record in shard["records"]:

@@ -320,7 +320,8 @@ def _scaling(value: object, where: str) -> Mapping[str, Any] | None:
     if kind is None or kind == "default":
         return None
     if kind not in ROPE_SCALING_KEYS:
-        raise unknown(f"{where} type", str(kind), ROPE_SCALING_KEYS)
+        error = unknown("kind", str(kind), ROPE_SCALING_KEYS)
+        raise OlmoError(f"{where}: {error}", error.hint)
     rest = {k: v for k, v in table.items() if k not in {"rope_type", "type", "rope_theta"}}
     for key in ROPE_SCALING_KEYS[kind]:
         if key not in rest:

@@ -1,0 +1,198 @@
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from olmo.config import OLMoConfig
+from olmo.convert import ConversionReport, convert
+from olmo.errors import OlmoError
+from olmo.group_quantization import dequantize
+from olmo.quantization import QUANTIZATIONS
+from olmo.tensor_cache import Writer
+from olmo.tensor_cache_reader import read_tensor_cache
+from olmo.weights import parameters
+from tests.olmo.checkpoints import Tensors, config, tensors, write_sharded, write_single
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CONVERTED = json.loads((GOLDEN / "converted.json").read_text())
+CODECS = [name for name, q in QUANTIZATIONS.items() if q.kind in {"none", "group"}]
+CONFIG = config()
+VALUES = tensors(CONFIG)
+Q4 = QUANTIZATIONS["q4f16_1"]
+
+
+def records(directory: Path) -> dict[str, list[Any]]:
+    """Return each stored tensor as `converted.json` describes it."""
+    found = {}
+    for shard in json.loads((directory / "tensor-cache.json").read_text())["records"]:
+        data = (directory / shard["dataPath"]).read_bytes()
+        assert len(data) == shard["nbytes"]
+        for r in shard["records"]:
+            stored = data[r["byteOffset"] : r["byteOffset"] + r["nbytes"]]
+            digest = hashlib.sha256(stored).hexdigest()
+            found[r["name"]] = [r["dtype"], r["shape"], r["format"], digest]
+    return found
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+@pytest.mark.parametrize("name", ["pub-a", "pub-b"])
+@pytest.mark.parametrize("quantization", CODECS)
+def test_golden(name: str, quantization: str, tmp_path: Path) -> None:
+    golden = CONVERTED[name][quantization]
+    obj = json.loads((GOLDEN / name / "config.json").read_text())
+    model, q = OLMoConfig.from_huggingface(obj), QUANTIZATIONS[quantization]
+    report = convert(GOLDEN / name, model, q, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "tensor-cache.json").read_text())
+    assert manifest["metadata"] == golden["metadata"]
+    assert records(tmp_path / "out") == golden["tensors"]
+    assert list(records(tmp_path / "out")) == [p.name for p in parameters(model, q)]
+    assert report.bits_per_parameter == golden["metadata"]["BitsPerParam"]
+    read_tensor_cache(tmp_path / "out").verify()
+
+
+def test_same_weights_same_bytes_however_they_are_stored(tmp_path: Path) -> None:
+    write_single(tmp_path / "one", VALUES)
+    names = list(np.random.default_rng(0).permutation(list(VALUES)))
+    seven: list[Tensors] = [{name: VALUES[name] for name in names[i::7]} for i in range(7)]
+    write_sharded(tmp_path / "seven", seven)
+    for source, threads in (("one", 1), ("seven", 3)):
+        convert(tmp_path / source, CONFIG, Q4, tmp_path / f"{source}-out", threads=threads)
+    assert contents(tmp_path / "one-out") == contents(tmp_path / "seven-out")
+
+
+def test_blocks_and_threads_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_single(tmp_path / "source", VALUES)
+    whole = convert(tmp_path / "source", CONFIG, Q4, tmp_path / "whole", threads=1)
+    monkeypatch.setattr("olmo.convert.BLOCK_ELEMENTS", 5 * 32)
+    parts = convert(tmp_path / "source", CONFIG, Q4, tmp_path / "parts", threads=4)
+    again = convert(tmp_path / "source", CONFIG, Q4, tmp_path / "again", threads=2)
+    assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
+    assert parts == again
+    for a, b in zip(whole.weights, parts.weights, strict=True):
+        assert (a.name, a.max_error) == (b.name, b.max_error)
+        assert a.mean_error == pytest.approx(b.mean_error, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["q4f16_1", "q4f32_1", "q4bf16_1"])
+def test_report_tells_the_errors_of_what_is_stored(tmp_path: Path, name: str) -> None:
+    q = QUANTIZATIONS[name]
+    write_single(tmp_path / "source", VALUES)
+    report = convert(tmp_path / "source", CONFIG, q, tmp_path / "out")
+    cache = read_tensor_cache(tmp_path / "out")
+    original = VALUES["model.layers.0.mlp.down_proj.weight"]
+    weight = "model.layers.0.mlp.down_proj"
+    words, scale = cache.read(f"{weight}.q_weight"), cache.read(f"{weight}.q_scale")
+    distances = np.abs(dequantize(words, scale, q, original.shape[1]) - original)
+    found = next(w for w in report.weights if w.name == weight)
+    assert found.max_error == distances.max()
+    assert found.mean_error == pytest.approx(distances.mean(dtype=np.float64), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["q0f16", "q0f32", "q0bf16"])
+def test_report_tells_the_errors_of_a_cast(tmp_path: Path, name: str) -> None:
+    write_single(tmp_path / "source", VALUES)
+    report = convert(tmp_path / "source", CONFIG, QUANTIZATIONS[name], tmp_path / "out")
+    stored = read_tensor_cache(tmp_path / "out").read("lm_head.weight").astype(np.float32)
+    assert report.weights[-1].name == "lm_head"
+    assert report.weights[-1].max_error == np.abs(stored - VALUES["lm_head.weight"]).max()
+
+
+def test_report_counts(tmp_path: Path) -> None:
+    write_single(tmp_path / "source", VALUES)
+    report = convert(tmp_path / "source", CONFIG, QUANTIZATIONS["q0f32"], tmp_path / "out")
+    elements = sum(value.size for value in VALUES.values())
+    shards = sum(path.stat().st_size for path in (tmp_path / "out").glob("*.bin"))
+    assert isinstance(report, ConversionReport)
+    assert (report.parameters, report.tensors) == (elements, 10)
+    assert report.bytes == shards == 2 * elements
+    assert report.bits_per_parameter == 32.0
+    obj = json.loads(json.dumps(report.to_json()))
+    assert obj["quantization"] == "q0f32"
+    assert obj["weights"][0].keys() == {"name", "max_error", "mean_error"}
+
+
+def test_raw_encoding_keeps_float32_exactly(tmp_path: Path) -> None:
+    write_single(tmp_path / "source", VALUES)
+    q0f32 = QUANTIZATIONS["q0f32"]
+    report = convert(tmp_path / "source", CONFIG, q0f32, tmp_path / "out", encoding="raw")
+    stored = read_tensor_cache(tmp_path / "out").read("lm_head.weight")
+    assert np.array_equal(stored, VALUES["lm_head.weight"])
+    assert {weight.max_error for weight in report.weights} == {0.0}
+
+
+def test_progress_reaches_the_total(tmp_path: Path) -> None:
+    write_single(tmp_path / "source", VALUES)
+    seen: list[tuple[int, int]] = []
+    convert(
+        tmp_path / "source",
+        CONFIG,
+        Q4,
+        tmp_path / "out",
+        lambda done, all_: seen.append((done, all_)),
+    )
+    total = sum(value.size for value in VALUES.values())
+    assert seen[-1] == (total, total)
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+
+
+def test_an_existing_directory_is_replaced_and_its_other_files_kept(tmp_path: Path) -> None:
+    write_single(tmp_path / "source", VALUES)
+    out = tmp_path / "out"
+    convert(tmp_path / "source", CONFIG, QUANTIZATIONS["q0f32"], out)
+    (out / "params_shard_7.bin").write_text("stale")
+    (out / "mlc-chat-config.json").write_text("{}")
+    convert(tmp_path / "source", CONFIG, Q4, out)
+    names = sorted(contents(out))
+    assert names == ["mlc-chat-config.json", "params_shard_0.bin", "tensor-cache.json"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("quantization", ["q0f32", "q4f16_1"])
+def test_a_weight_that_is_no_number(tmp_path: Path, value: float, quantization: str) -> None:
+    name = "model.layers.1.mlp.down_proj.weight"
+    broken = VALUES[name].copy()
+    broken[30, 7] = value
+    write_single(tmp_path / "source", VALUES | {name: broken})
+    with pytest.raises(OlmoError) as caught:
+        convert(tmp_path / "source", CONFIG, QUANTIZATIONS[quantization], tmp_path / "out")
+    assert str(caught.value).endswith(f"tensor {name!r}: {value} at row 30, column 7")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
+
+
+def test_a_weight_beyond_float16(tmp_path: Path) -> None:
+    name = "model.layers.1.mlp.down_proj.weight"
+    large = VALUES[name].copy()
+    large[0, 0] = -7e4
+    write_single(tmp_path / "source", VALUES | {name: large})
+    with pytest.raises(OlmoError, match="70000 is beyond float16") as caught:
+        convert(tmp_path / "source", CONFIG, Q4, tmp_path / "out")
+    assert caught.value.hint == "choose q0f32 or q4f32_1"
+    convert(tmp_path / "source", CONFIG, QUANTIZATIONS["q4f32_1"], tmp_path / "out")
+
+
+def test_a_broken_checkpoint_leaves_the_previous_output(tmp_path: Path) -> None:
+    write_single(tmp_path / "source", VALUES)
+    convert(tmp_path / "source", CONFIG, Q4, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    with pytest.raises(OlmoError, match="missing tensor"):
+        convert(tmp_path / "source", config(num_hidden_layers=3), Q4, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's always full device")
+def test_a_disk_that_fills_up_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_single(tmp_path / "source", VALUES)
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        monkeypatch.setattr(Writer, "_file", lambda _writer, _shard: full)
+        with pytest.raises(OlmoError, match="no space left on the device") as caught:
+            convert(tmp_path / "source", CONFIG, Q4, tmp_path / "out")
+    assert caught.value.hint is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]

@@ -1,0 +1,86 @@
+"""From a lowered module to a library: schedule, plan memory, generate code, link.
+
+The module and metadata come from `olmo.lower`; nothing here knows the model.
+"""
+
+# tvm has no type information.
+# mypy: disable-error-code="import-untyped"
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import relax
+
+from olmo import canonical_ir, pipeline
+from olmo.errors import OlmoError, unknown
+from olmo.link import link
+from olmo.targets import Target
+
+# Optimisation levels as MLC's users type them, and the level of TVM's pass context.
+OPT_LEVELS: Mapping[str, int] = {"O0": 0, "O1": 1, "O2": 2, "O3": 3}
+
+
+def compile_library(
+    module: bytes, metadata: bytes, target: Target, output: Path, opt: str = "O2", *, work: Path
+) -> None:
+    """Build the library `output` of a lowered `module` for `target`.
+
+    `metadata` is the JSON that `_metadata()` of the library returns with `memory_usage` added;
+    `work` is an existing scratch directory. The library's bytes depend on `module`, `metadata`,
+    `target` and `opt` alone; `output` appears whole or not at all.
+
+    Raises:
+        OlmoError: unknown optimisation level, or the linker is missing or fails.
+    """
+    if opt not in OPT_LEVELS:
+        raise unknown("optimisation level", opt, OPT_LEVELS)
+    executable = _executable(module, json.loads(metadata), _tvm_target(target), OPT_LEVELS[opt])
+    objects = _objects(executable, work)
+    built = work / f"library{target.suffix}"
+    link(objects, built, work)
+    _publish(built, output)
+
+
+def _executable(
+    module: bytes, metadata: Mapping[str, Any], target: tvm.target.Target, level: int
+) -> Any:
+    with target, tvm.transform.PassContext(opt_level=level):
+        ready = pipeline.run(canonical_ir.load(module), metadata, target)
+        return relax.build(ready, target, relax_pipeline=None)
+
+
+def _tvm_target(target: Target) -> tvm.target.Target:
+    host = {} if target.host is None else {"host": dict(target.host)}
+    return tvm.target.Target({**target.tvm, **host})
+
+
+def _objects(executable: Any, work: Path) -> list[Path]:
+    """Generate the object files of the executable in `work`."""
+    found: list[Path] = []
+
+    def collect(_output: str, files: list[str], **_options: Any) -> None:
+        found.extend(map(Path, files))
+
+    collect.object_format = "o"  # type: ignore[attr-defined] # how export_library chooses it
+    directory = work / "objects"
+    directory.mkdir()
+    executable.export_library(
+        str(work / "library.o"), fcompile=collect, workspace_dir=str(directory)
+    )
+    return found
+
+
+def _publish(built: Path, output: Path) -> None:
+    """Move the finished library to `output`, replacing what is there in one step."""
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copyfile(built, temporary)
+        temporary.replace(output)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OlmoError(f"{output}: cannot write the library: {error.strerror}") from error

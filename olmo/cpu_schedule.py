@@ -1,0 +1,189 @@
+"""Schedules for CPUs: vectorised over the reduction, parallel over tiles of the output.
+
+A matrix product is computed as dot products. Each of `lanes` vector lanes sums its share of the
+inner dimension, and a tile of rows and columns is in registers at once, so that the additions of
+one sum do not wait for each other. With one row (decode) weights are dequantized where they are
+used; with more rows (prefill, batches) once per tile of columns, into scratch memory.
+
+The stages of a product are those that `olmo.quantized_layers` names.
+"""
+
+# tvm has no type information.
+# mypy: disable-error-code="import-untyped"
+# mypy: allow-untyped-decorators
+
+from typing import Any
+
+import tvm
+from tvm import s_tir, tirx
+
+ROW_TILE = 4  # rows in registers at once, where there may be more than one
+MAX_SCRATCH_DEPTH = 4096  # beyond this many columns of input, tiles are half as wide
+
+
+@tvm.transform.module_pass(opt_level=0, name="ScheduleForCpu")
+def schedule_for_cpu(module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
+    """Schedule every PrimFunc that its author has not, for the target in scope."""
+    lanes = vector_lanes(tvm.target.Target.current())
+    for name, function in module.functions_items():
+        if isinstance(function, tirx.PrimFunc) and not _is_scheduled(function):
+            scheduled = schedule(function, lanes)
+            if scheduled is not None:
+                module.update_func(name, scheduled.with_attr("tirx.is_scheduled", True))
+    return module
+
+
+def vector_lanes(target: tvm.target.Target) -> int:
+    """Return the number of float32 in one vector register of the target's CPU."""
+    for feature, lanes in (("avx512f", 16), ("avx", 8)):
+        if tvm.target.codegen.target_has_features(feature, target):
+            return lanes
+    return 4
+
+
+def schedule(function: tirx.PrimFunc, lanes: int) -> tirx.PrimFunc | None:
+    """Return the scheduled function, or None where it is left as it is."""
+    sch = s_tir.Schedule(function)
+    stages = _stages(sch)
+    if "NT_matmul" in stages:
+        _matmul(sch, stages, lanes)
+    elif "normalise" in stages:
+        _layer_norm(sch, stages, lanes)
+    elif not _elementwise(sch, stages, lanes):
+        return None
+    return sch.mod["main"]
+
+
+def _is_scheduled(function: tirx.PrimFunc) -> bool:
+    return "tirx.is_scheduled" in function.attrs
+
+
+def _stages(sch: s_tir.Schedule) -> dict[str, Any]:
+    """Return the blocks below the root by name, in order; none for a function not made of such."""
+    try:
+        blocks = sch.get_child_blocks(sch.get_sblock("root"))
+    except ValueError:
+        return {}
+    return {str(sch.get(block).name_hint): block for block in blocks}
+
+
+def _matmul(sch: s_tir.Schedule, stages: dict[str, Any], lanes: int) -> None:
+    product, weight = stages["NT_matmul"], stages["dequantize"]
+    names = list(stages)
+    epilogue = [stages[name] for name in names[names.index("NT_matmul") + 1 :]]
+    for stage in epilogue[:-1]:
+        sch.compute_inline(stage)
+    rows, columns, depth = (sch.get(loop).extent for loop in sch.get_loops(product))
+    one_row = _is_one(rows)
+    row_tile = 1 if one_row else ROW_TILE
+    if not one_row:
+        # Rows are padded to whole tiles, so that no condition is left inside them.
+        sch.pad_einsum(product, [row_tile, 1, 1])
+        (written,) = sch.get_consumers(product)
+        if epilogue:
+            sch.compute_inline(written)
+        else:
+            epilogue = [written]
+    _activation(sch, stages["activation"], one_row, lanes)
+    scratch = not one_row and not _is_copy(sch, weight)
+    if not scratch:
+        sch.compute_inline(weight)
+
+    wide = 16 if scratch and int(depth) > MAX_SCRATCH_DEPTH else 32
+    column_tile = _divisor(int(columns), wide)
+    column_step = _divisor(column_tile, 4 if one_row else 2)
+    i, j, k = sch.get_loops(product)
+    _, lane = sch.split(k, [None, _divisor(int(depth), lanes)])
+    partial = sch.rfactor(lane, 2)
+    i, j, lane = sch.get_loops(product)
+    row, ri = sch.split(i, [None, row_tile])
+    tile, column, ci = sch.split(j, [None, column_tile // column_step, column_step])
+    sch.reorder(tile, row, column, ri, ci, lane)
+    sch.parallel(tile)
+    sch.compute_at(partial, column, preserve_unit_loops=True)
+    if scratch:
+        sch.compute_at(weight, tile)
+        _vectorize_last(sch, weight, lanes)
+    if epilogue:
+        sch.reverse_compute_at(epilogue[-1], column)
+    for loop in (ri, ci, lane):
+        sch.unroll(loop)
+    lane, ri, ci, step = sch.get_loops(partial)[-4:]
+    sch.reorder(step, ri, ci, lane)
+    sch.unroll(ri)
+    sch.unroll(ci)
+    sch.vectorize(lane)
+    sch.decompose_reduction(partial, step)
+
+
+def _activation(sch: s_tir.Schedule, block: Any, one_row: bool, lanes: int) -> None:
+    """Convert (and pad) the input rows once, before the product, where there is anything to do."""
+    if one_row and _is_copy(sch, block):
+        sch.compute_inline(block)
+        return
+    if not one_row:
+        (padded,) = sch.get_consumers(block)
+        sch.compute_inline(block)
+        block = padded
+        sch.parallel(sch.get_loops(block)[0])
+    _vectorize_last(sch, block, lanes)
+
+
+def _layer_norm(sch: s_tir.Schedule, stages: dict[str, Any], lanes: int) -> None:
+    for name in ("mean", "inverse"):
+        sch.compute_inline(stages[name])
+    output = stages["normalise"]
+    row = sch.get_loops(output)[0]
+    sch.parallel(row)
+    for name in ("squares", "total"):
+        *_, k = sch.get_loops(stages[name])
+        _, lane = sch.split(k, [None, _divisor(int(sch.get(k).extent), 4 * lanes)])
+        partial = sch.rfactor(lane, 0)
+        for block in (stages[name], partial):
+            sch.compute_at(block, row, preserve_unit_loops=True)
+        lane, _, step = sch.get_loops(partial)[-3:]
+        sch.reorder(step, lane)
+        sch.vectorize(lane)
+        sch.decompose_reduction(partial, step)
+    _vectorize_last(sch, output, lanes)
+
+
+def _elementwise(sch: s_tir.Schedule, stages: dict[str, Any], lanes: int) -> bool:
+    """Fuse the stages into the last one, vectorise its last axis; False if there is a reduction."""
+    blocks = list(stages.values())
+    for block in blocks:
+        if any(v.iter_type != tirx.IterVar.DataPar for v in sch.get(block).iter_vars):
+            return False
+    if not blocks or not sch.get_loops(blocks[-1]):
+        return False
+    for block in blocks[:-1]:
+        sch.compute_inline(block)
+    loops = sch.get_loops(blocks[-1])
+    if len(loops) > 1 and not _is_one(sch.get(loops[0]).extent):
+        sch.parallel(loops[0])
+    _vectorize_last(sch, blocks[-1], lanes)
+    return True
+
+
+def _vectorize_last(sch: s_tir.Schedule, block: Any, lanes: int) -> None:
+    last = sch.get_loops(block)[-1]
+    extent = sch.get(last).extent
+    if isinstance(extent, tirx.IntImm):
+        _, lane = sch.split(last, [None, _divisor(int(extent), lanes)])
+        sch.vectorize(lane)
+
+
+def _is_copy(sch: s_tir.Schedule, block: Any) -> bool:
+    """Whether the block stores elements as they are, without conversion or arithmetic."""
+    return isinstance(sch.get(block).body.value, tvm.ir.TensorLoad)
+
+
+def _is_one(extent: tirx.Expr) -> bool:
+    return isinstance(extent, tirx.IntImm) and int(extent) == 1
+
+
+def _divisor(number: int, limit: int) -> int:
+    """Return the largest power of two up to `limit` that divides `number`."""
+    while number % limit:
+        limit //= 2
+    return limit

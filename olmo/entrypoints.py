@@ -1,0 +1,159 @@
+"""The functions of a library: one row each, with its arguments and what it computes.
+
+Names and signatures are MLC's; `H` below is the hidden size, `V` the vocabulary, `D` the model
+dtype. Functions of a row take the packed parameters last where `packed` is set.
+"""
+
+# tvm has no type information.
+# mypy: disable-error-code="import-untyped"
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import te
+from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn import Tensor, op
+from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
+
+from olmo import kv_cache as cache
+from olmo.config import OLMoConfig
+from olmo.model import OLMo
+
+KV = "kv"
+INT = "int"
+_Argument = str | tuple[tuple[int | str, ...], str]
+
+
+@dataclass(frozen=True)
+class EntryPoint:
+    """One function: `body(model, *arguments)` with these argument specs, in this order.
+
+    An argument is a shape (names are symbolic dimensions, "H" and "V" the model's) with a dtype
+    ("D": the model's), the KV cache, or an integer passed as a shape of one element.
+    """
+
+    name: str
+    body: Callable[..., Any]
+    arguments: Mapping[str, _Argument]
+    packed: bool = True
+
+
+def _hidden(model: OLMo, embeddings: Tensor, kv: PagedKVCache) -> Tensor:
+    """Run the layers over [b, n, H] as rows: [b * n, H]."""
+    b, n, width = embeddings.shape
+    return model.hidden_states(op.reshape(embeddings, (b * n, width)), kv)
+
+
+def _take_rows(x: Tensor, positions: Tensor) -> Tensor:
+    def rows(a: te.Tensor, p: te.Tensor) -> te.Tensor:
+        return te.compute((p.shape[0], a.shape[1]), lambda i, k: a[p[i], k], name="take_rows")
+
+    return op.tensor_expr_op(rows, "take_rows", [x, positions])
+
+
+def _last_row(x: Tensor) -> Tensor:
+    def last(a: te.Tensor) -> te.Tensor:
+        return te.compute((1, a.shape[1]), lambda _, k: a[a.shape[0] - 1, k], name="last_row")
+
+    return op.tensor_expr_op(last, "last_row", [x])
+
+
+def _embed(model: OLMo, input_ids: Tensor) -> Tensor:
+    return model.embed(input_ids)
+
+
+def _get_logits(model: OLMo, hidden_states: Tensor) -> Tensor:
+    return model.logits(hidden_states)
+
+
+def _prefill(model: OLMo, input_embed: Tensor, kv: PagedKVCache) -> tuple[Tensor, PagedKVCache]:
+    last = _last_row(_hidden(model, input_embed, kv))
+    return op.reshape(model.logits(last), (1, 1, model.config.vocab_size)), kv
+
+
+def _batch_prefill(
+    model: OLMo, input_embeds: Tensor, logit_positions: Tensor, kv: PagedKVCache
+) -> tuple[Tensor, PagedKVCache]:
+    chosen = _take_rows(_hidden(model, input_embeds, kv), logit_positions)
+    shape = (1, logit_positions.shape[0], model.config.vocab_size)
+    return op.reshape(model.logits(chosen), shape), kv
+
+
+def _every_row(model: OLMo, input_embeds: Tensor, kv: PagedKVCache) -> tuple[Tensor, PagedKVCache]:
+    logits = model.logits(_hidden(model, input_embeds, kv))
+    return op.reshape(logits, (*input_embeds.shape[:2], model.config.vocab_size)), kv
+
+
+def _create_cache(model: OLMo, *sizes: Any) -> PagedKVCache:
+    return cache.create(model.config, model.dtype, *sizes)
+
+
+ENTRY_POINTS: tuple[EntryPoint, ...] = (
+    EntryPoint("embed", _embed, {"input_ids": (("seq_len",), "int32")}),
+    EntryPoint("get_logits", _get_logits, {"hidden_states": (("seq_len", "H"), "D")}),
+    EntryPoint(
+        "prefill",
+        _prefill,
+        {"input_embed": ((1, "seq_len", "H"), "D"), "paged_kv_cache": KV},
+    ),
+    EntryPoint(
+        "decode",
+        _every_row,
+        {"input_embed": ((1, 1, "H"), "D"), "paged_kv_cache": KV},
+    ),
+    EntryPoint(
+        "batch_prefill",
+        _batch_prefill,
+        {
+            "input_embeds": ((1, "seq_len", "H"), "D"),
+            "logit_positions": (("batch_size",), "int32"),
+            "paged_kv_cache": KV,
+        },
+    ),
+    EntryPoint(
+        "batch_decode",
+        _every_row,
+        {"input_embeds": (("batch_size", 1, "H"), "D"), "paged_kv_cache": KV},
+    ),
+    EntryPoint(
+        "create_tir_paged_kv_cache",
+        _create_cache,
+        {
+            "max_batch_size": INT,
+            "max_total_seq_len": INT,
+            "prefill_chunk_size": INT,
+            "page_size": INT,
+            "support_sliding_window": INT,
+        },
+        packed=False,
+    ),
+)
+
+
+def module_spec(model: OLMo) -> nn.spec.ModuleSpec:
+    """Return the specification by which `model` exports every entry point."""
+    rows = [_method_spec(model, row) for row in ENTRY_POINTS]
+    return nn.spec.ModuleSpec(model, [row.name for row in ENTRY_POINTS], rows)
+
+
+def _method_spec(model: OLMo, row: EntryPoint) -> nn.spec.MethodSpec:
+    return nn.spec.MethodSpec(
+        functools.partial(row.body, model),
+        list(row.arguments),
+        [_argument_spec(model.config, model.dtype, a) for a in row.arguments.values()],
+        param_mode="packed" if row.packed else "none",
+        effect_mode="none",
+    )
+
+
+def _argument_spec(config: OLMoConfig, dtype: str, argument: _Argument) -> Any:
+    if isinstance(argument, str):
+        return nn.spec.Object(object_type=PagedKVCache) if argument == KV else nn.spec.Int()
+    shape, element = argument
+    sizes = {"H": config.hidden_size, "V": config.vocab_size}
+    return nn.spec.Tensor(
+        [sizes.get(extent, extent) if isinstance(extent, str) else extent for extent in shape],
+        dtype if element == "D" else element,
+    )

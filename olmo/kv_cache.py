@@ -1,0 +1,132 @@
+"""The paged key-value cache with rotary embedding, as the model's functions create it."""
+
+# tvm has no type information.
+# mypy: disable-error-code="import-untyped"
+
+import tvm
+from tvm import relax, tirx
+from tvm.relax.frontend.nn import Tensor
+from tvm.relax.frontend.nn.llm.kv_cache import (
+    AttnKind,
+    PagedKVCache,
+    RopeMode,
+    _attention_decode_cpu,
+    _attention_prefill_cpu,
+    _attention_prefill_ragged_cpu,
+    _compact_kv_copy_cpu,
+    _copy_single_page_cpu,
+    _kv_cache_debug_get_kv,
+    _kv_cache_transpose_append,
+    _kv_cache_transpose_append_mla,
+    _merge_state_inplace_cpu,
+    llama_rope_with_position_map,
+    tree_attn_cpu,
+    tree_attn_with_paged_kv_cache_cpu,
+)
+
+from olmo.config import OLMoConfig
+
+# The pages' layout in the attention kernels; callers pass it when they create a cache.
+PAGE_SIZE = 16
+
+
+def create(
+    config: OLMoConfig,
+    dtype: str,
+    max_batch_size: tirx.Var,
+    max_total_seq_len: tirx.Var,
+    prefill_chunk_size: tirx.Var,
+    page_size: tirx.Var,
+    support_sliding_window: tirx.Var,
+) -> PagedKVCache:
+    """Return a cache for all layers; sizes are in sequences, tokens, tokens, tokens and 0 or 1."""
+    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+    d, theta = config.head_dim, config.position_embedding_base
+    scaling = {} if config.rope_scaling is None else dict(config.rope_scaling)
+    layers = config.num_hidden_layers
+    attention = (kv_heads, heads, d, dtype)
+
+    def add(function: tirx.PrimFunc, name: str) -> tvm.ir.GlobalVar:
+        scheduled = function.with_attr("tirx.is_scheduled", True)
+        return relax.BlockBuilder.current().add_func(scheduled, name)
+
+    def tir(function: tirx.PrimFunc, name: str) -> relax.Tuple:
+        return relax.Tuple([tvm.ir.StringImm("tirx"), add(function, name)])
+
+    # Argument order of vm.builtin.paged_attention_kv_cache_create
+    # (tvm src/runtime/vm/paged_kv_cache.cc).
+    return PagedKVCache(
+        _expr=relax.call_pure_packed(
+            "vm.builtin.paged_attention_kv_cache_create",
+            relax.ShapeExpr(
+                [
+                    max_batch_size,
+                    max_total_seq_len,
+                    prefill_chunk_size,
+                    page_size,
+                    support_sliding_window,
+                    1024,  # the window of sliding layers, which OLMo has none of
+                ]
+            ),
+            relax.ShapeExpr([0, layers]),
+            relax.prim_value(heads),
+            relax.prim_value(kv_heads),
+            relax.prim_value(d),
+            relax.prim_value(d),
+            relax.ShapeExpr([int(AttnKind.MHA)] * layers),
+            relax.prim_value(False),
+            relax.prim_value(RopeMode.NORMAL),
+            relax.prim_value(1),
+            relax.prim_value(theta),
+            relax.prim_value(0),
+            relax.op.zeros((), dtype),
+            add(_kv_cache_transpose_append(kv_heads, d, dtype), "kv_cache_append"),
+            add(_kv_cache_transpose_append_mla(d, dtype), "kv_cache_append_mla"),
+            tir(
+                _attention_prefill_ragged_cpu(*attention[:3], d, dtype, scaling),
+                "attention_prefill_ragged",
+            ),
+            tir(_attention_prefill_cpu(*attention, False, scaling), "attention_prefill"),
+            tir(_attention_decode_cpu(*attention, False, scaling), "attention_decode"),
+            tir(
+                _attention_prefill_cpu(*attention, True, scaling, sliding_window_size=1024),
+                "attention_prefill_sliding_window",
+            ),
+            tir(
+                _attention_decode_cpu(*attention, True, scaling),
+                "attention_decode_sliding_window",
+            ),
+            tir(tree_attn_cpu(*attention, scaling), "attention_tree"),
+            tir(
+                tree_attn_with_paged_kv_cache_cpu(*attention, scaling),
+                "attention_tree_paged",
+            ),
+            relax.Tuple([]),
+            relax.Tuple([add(_merge_state_inplace_cpu(dtype), "attention_merge")]),
+            add(
+                llama_rope_with_position_map(theta, 1, d, heads, kv_heads, dtype, scaling, d),
+                "split_rotary",
+            ),
+            add(_copy_single_page_cpu(kv_heads, page_size, d, dtype), "kv_cache_copy_page"),
+            add(_kv_cache_debug_get_kv(layers, kv_heads, d, dtype), "kv_cache_debug_get_kv"),
+            add(_compact_kv_copy_cpu(kv_heads, d, dtype), "kv_cache_compact"),
+            ty_args=relax.AnyType(),
+        ),
+        _name="paged_kv_cache",
+    )
+
+
+def attention(
+    kv_cache: PagedKVCache, layer: int, qkv: Tensor, query_heads: int, scale: float
+) -> Tensor:
+    """Append keys and values to the cache and attend: [rows, q + 2 kv heads, d] to [rows, q, d].
+
+    Scores are multiplied by `scale`; rotary embedding is applied to queries and keys.
+    """
+    rows, _, head_dim = qkv.shape
+    out = relax.call_dps_packed(
+        "vm.builtin.attention_kv_cache_attention_with_fused_qkv",
+        [kv_cache._expr, relax.prim_value(layer), relax.prim_value(scale), qkv._expr],  # noqa: SLF001 - the frontend has no public accessor
+        out_ty=relax.TensorType((rows, query_heads, head_dim), qkv.dtype),
+    )
+    return Tensor(_expr=relax.BlockBuilder.current().emit(out))

@@ -1,0 +1,96 @@
+"""Lowering: from a compile spec to an IRModule that depends on the target's kind alone.
+
+The module holds no window: bounds, parameters and sizes are in the metadata, so the windows of one
+model share one module.
+"""
+
+# tvm has no type information.
+# mypy: disable-error-code="import-untyped"
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import tvm
+from tvm import relax
+
+from olmo import canonical_ir
+from olmo.compile_spec import CompileSpec
+from olmo.entrypoints import module_spec
+from olmo.errors import unknown
+from olmo.model import OLMo
+from olmo.quantization import quantization
+from olmo.weights import parameters
+
+# What export may know of a target: its kind, and for kinds with launch limits those limits.
+LOWERING_TARGETS: Mapping[str, Mapping[str, Any]] = {
+    "llvm": {"kind": "llvm", "mtriple": "x86_64-unknown-linux-gnu"},
+}
+
+
+def lower(spec: CompileSpec, kind: str) -> tuple[bytes, bytes]:
+    """Return the lowered module as canonical JSON (`olmo.canonical_ir`) and its metadata as JSON.
+
+    The bytes depend on `spec` and `kind` alone: not on the process, the machine, or the names of
+    local variables in the model.
+
+    Raises:
+        OlmoError: no such target kind.
+    """
+    if kind not in LOWERING_TARGETS:
+        raise unknown("target kind", kind, LOWERING_TARGETS)
+    target = tvm.target.Target(dict(LOWERING_TARGETS[kind]))
+    with target, tvm.transform.PassContext(opt_level=3):
+        model = OLMo(spec.config, quantization(spec.quantization))
+        module, _, _ = model.export_tvm(spec=module_spec(model), allow_extern=True)
+        for lowering in _passes():
+            module = lowering(module)
+    return canonical_ir.dump(module), metadata(spec)
+
+
+def _passes() -> list[tvm.transform.Pass]:
+    passes = relax.transform
+    return [
+        passes.LegalizeOps(),
+        passes.AnnotateTIROpPattern(),
+        passes.FuseOps(),
+        passes.FuseTIR(),
+        passes.DeadCodeElimination(),
+    ]
+
+
+def metadata(spec: CompileSpec) -> bytes:
+    """Return what `_metadata()` of the library says, but for `memory_usage`, as canonical JSON."""
+    config = spec.config
+    content = {
+        "model_type": spec.model_type,
+        "quantization": spec.quantization,
+        "context_window_size": config.context_window_size,
+        "sliding_window_size": spec.sliding_window_size,
+        "attention_sink_size": spec.attention_sink_size,
+        "prefill_chunk_size": config.prefill_chunk_size,
+        "tensor_parallel_shards": config.tensor_parallel_shards,
+        "pipeline_parallel_stages": config.pipeline_parallel_stages,
+        "disaggregation": False,
+        "kv_state_kind": "kv_cache",
+        "max_batch_size": config.max_batch_size,
+        "active_vocab_size": spec.active_vocab_size,
+        "model_task": spec.model_task,
+        "params": [
+            {
+                "name": parameter.name,
+                "shape": list(parameter.shape),
+                "dtype": parameter.dtype,
+                "preprocs": [],
+                "pipeline_stages": [0],
+            }
+            for parameter in parameters(config, quantization(spec.quantization))
+        ],
+        "kv_cache": {
+            "num_hidden_layers": config.num_hidden_layers,
+            "num_attention_heads": config.num_attention_heads,
+            "num_key_value_heads": config.num_key_value_heads,
+            "head_dim": config.head_dim,
+        },
+    }
+    return json.dumps(content, separators=(",", ":")).encode()

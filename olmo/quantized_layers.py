@@ -1,0 +1,161 @@
+"""Linear and embedding layers over plain and group-quantized weights.
+
+Every matrix product is one tensor expression with these stages, by which schedules know them:
+
+- `activation`: the input rows in the accumulation dtype;
+- `dequantize`: the weight [out, in] in the accumulation dtype, `(q - max_int) * scale`, or a cast;
+- `NT_matmul`: `sum_k activation[i, k] * dequantize[j, k]` in the accumulation dtype;
+- `matmul_cast`: the product in the output dtype.
+
+Products accumulate in float32 whatever the model dtype is. Group quantization is MLC's, layout NK:
+element i of a uint32 word sits at bit i * bits, lowest first.
+"""
+
+# tvm has no type information.
+# mypy: disable-error-code="import-untyped"
+# mypy: allow-subclassing-any
+
+from collections.abc import Callable
+
+from tvm import te, tirx
+from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn import Tensor, op
+
+from olmo.quantization import Quantization
+from olmo.weights import Role
+
+ACCUMULATE = "float32"
+
+# Element [row, column] of a weight, read from its stored tensors.
+_Element = Callable[[tirx.Expr, tirx.Expr], tirx.Expr]
+
+
+def linear(
+    quantization: Quantization, role: Role, in_features: int, out_features: int
+) -> "PlainLinear | GroupLinear":
+    """Return the layer y = x Wᵀ for a weight [out_features, in_features] of this role."""
+    quantized = quantization.quantize_final_fc if role == "final_fc" else True
+    if quantization.kind == "group" and quantized:
+        return GroupLinear(quantization, in_features, out_features)
+    return PlainLinear(quantization, in_features, out_features)
+
+
+def embedding(
+    quantization: Quantization, vocab_size: int, hidden_size: int
+) -> "PlainEmbedding | GroupEmbedding":
+    """Return the embedding over a table [vocab_size, hidden_size]."""
+    if quantization.kind == "group" and quantization.quantize_embedding:
+        return GroupEmbedding(quantization, hidden_size, vocab_size)
+    return PlainEmbedding(quantization, hidden_size, vocab_size)
+
+
+class PlainLinear(nn.Module):
+    """A linear layer whose `weight` is stored in the model dtype."""
+
+    def __init__(self, quantization: Quantization, in_features: int, out_features: int) -> None:
+        self.weight = nn.Parameter((out_features, in_features), quantization.model_dtype)
+        self.in_features = in_features
+        self.out_features = out_features
+        self.out_dtype = quantization.model_dtype
+
+    def forward(self, x: Tensor, out_dtype: str | None = None) -> Tensor:
+        """Return x Wᵀ: [rows, in] to [rows, out], in `out_dtype` (default: the model dtype)."""
+        dtype = out_dtype or self.out_dtype
+
+        def product(a: te.Tensor, w: te.Tensor) -> te.Tensor:
+            return _matmul(a, _plain(w), (self.out_features, self.in_features), dtype)
+
+        return op.tensor_expr_op(product, "linear", [x, self.weight])
+
+
+class GroupLinear(nn.Module):
+    """A linear layer whose weight is stored as packed integers `q_weight` with `q_scale`."""
+
+    def __init__(self, quantization: Quantization, in_features: int, out_features: int) -> None:
+        self.q_weight, self.q_scale = _group_parameters(quantization, out_features, in_features)
+        self.quantization = quantization
+        self.in_features = in_features
+        self.out_features = out_features
+
+    def forward(self, x: Tensor, out_dtype: str | None = None) -> Tensor:
+        """Return x Wᵀ: [rows, in] to [rows, out], in `out_dtype` (default: the model dtype)."""
+        dtype = out_dtype or self.quantization.model_dtype
+
+        def product(a: te.Tensor, words: te.Tensor, scales: te.Tensor) -> te.Tensor:
+            weight = _group(words, scales, self.quantization)
+            return _matmul(a, weight, (self.out_features, self.in_features), dtype)
+
+        return op.tensor_expr_op(product, "quantized_linear", [x, self.q_weight, self.q_scale])
+
+
+class PlainEmbedding(PlainLinear):
+    """An embedding table stored in the model dtype; `forward` is its use as the output layer."""
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        """Return the rows of the table: [n] int32 to [n, in] in the model dtype."""
+
+        def rows(i: te.Tensor, w: te.Tensor) -> te.Tensor:
+            return _take(i, _plain(w), self.in_features, self.out_dtype)
+
+        return op.tensor_expr_op(rows, "embedding", [ids, self.weight])
+
+
+class GroupEmbedding(GroupLinear):
+    """A group-quantized embedding table; `forward` is its use as the output layer."""
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        """Return the dequantized rows of the table: [n] int32 to [n, in] in the model dtype."""
+
+        def rows(i: te.Tensor, words: te.Tensor, scales: te.Tensor) -> te.Tensor:
+            weight = _group(words, scales, self.quantization)
+            return _take(i, weight, self.in_features, self.quantization.model_dtype)
+
+        return op.tensor_expr_op(rows, "quantized_embedding", [ids, self.q_weight, self.q_scale])
+
+
+def _group_parameters(q: Quantization, rows: int, k: int) -> tuple[nn.Parameter, nn.Parameter]:
+    return (
+        nn.Parameter((rows, q.words(k)), "uint32"),
+        nn.Parameter((rows, q.groups(k)), q.model_dtype),
+    )
+
+
+def _plain(weight: te.Tensor) -> _Element:
+    return lambda row, column: weight[row, column].astype(ACCUMULATE)
+
+
+def _group(words: te.Tensor, scales: te.Tensor, q: Quantization) -> _Element:
+    mask = tirx.const((1 << q.bits) - 1, "uint32")
+
+    def element(row: tirx.Expr, column: tirx.Expr) -> tirx.Expr:
+        shift = (column % q.per_word * q.bits).astype("uint32")
+        stored = tirx.bitwise_and(words[row, column // q.per_word] >> shift, mask)
+        # Through int32: its conversion to float is one vector instruction, that of uint32 is not.
+        centred = stored.astype("int32") - tirx.const(q.max_int, "int32")
+        scale = scales[row, column // q.group_size].astype(ACCUMULATE)
+        return centred.astype(ACCUMULATE) * scale
+
+    return element
+
+
+def _matmul(a: te.Tensor, weight: _Element, shape: tuple[int, int], out_dtype: str) -> te.Tensor:
+    rows, (n, depth) = a.shape[0], shape
+    activation = te.compute(
+        (rows, depth), lambda i, k: a[i, k].astype(ACCUMULATE), name="activation"
+    )
+    dequantized = te.compute((n, depth), weight, name="dequantize")
+    k = te.reduce_axis((0, depth), name="k")
+    product = te.compute(
+        (rows, n),
+        lambda i, j: te.sum(activation[i, k] * dequantized[j, k], axis=k),
+        name="NT_matmul",
+    )
+    if out_dtype == ACCUMULATE:
+        return product
+    return te.compute((rows, n), lambda i, j: product[i, j].astype(out_dtype), name="matmul_cast")
+
+
+def _take(ids: te.Tensor, weight: _Element, width: int, dtype: str) -> te.Tensor:
+    return te.compute(
+        (ids.shape[0], width), lambda i, k: weight(ids[i], k).astype(dtype), name="embedding"
+    )

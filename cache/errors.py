@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 import os
 
-_ELSEWHERE = "set OLMILL_CACHE_DIR to a writable directory on a local disk"
 _HINTS = {
-    errno.ENOSPC: "free some space, or set OLMILL_CACHE_DIR to a directory on a larger disk",
-    errno.EDQUOT: "free some space, or set OLMILL_CACHE_DIR to a directory without a quota",
-    errno.EFBIG: "raise the file size limit (ulimit -f), or set OLMILL_CACHE_DIR to another disk",
-    errno.EMFILE: "raise the limit of open files (ulimit -n), or use fewer parallel processes",
+    errno.ENOSPC: "free some space on that disk",
+    errno.EDQUOT: "free some space, or raise the quota",
+    errno.EFBIG: "raise the file size limit (ulimit -f)",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "close other programs, or use fewer parallel processes",
-    errno.EIO: "check the disk, or set OLMILL_CACHE_DIR to a directory on another one",
+    errno.EIO: "check the disk",
+    errno.ENOLCK: "use a file system with locks",
+    errno.EROFS: "use a writable directory",
 }
+_OTHER_HINT = "make sure that you may write there"
 
 
 class CacheError(Exception):
@@ -44,12 +46,17 @@ class StoreUnavailable(CacheError):  # noqa: N818  the name is the condition, no
     """The store's disk or server refuses to work: full, read-only, forbidden, broken."""
 
 
-def unavailable(error: OSError, path: str | os.PathLike[str]) -> StoreUnavailable:
+def unavailable(
+    error: OSError, path: str | os.PathLike[str], *, store: bool = True
+) -> StoreUnavailable:
     """Return the StoreUnavailable for an operating system's refusal.
 
-    The message names the file the system complained about, or else `path`.
+    The message names the file the system complained about, or else `path`. store: whether that
+    is a file of the store, which could be elsewhere.
     """
     name = error.filename if isinstance(error.filename, str) else os.fspath(path)
     reason = error.strerror or type(error).__name__
-    hint = _HINTS.get(error.errno or 0, _ELSEWHERE)
+    hint = _HINTS.get(error.errno or 0, _OTHER_HINT)
+    if store:
+        hint += ", or set OLMILL_CACHE_DIR to another directory"
     return StoreUnavailable(f"{name}: {reason}", hint)

@@ -120,6 +120,18 @@ class StatCache:
         if hashed.digest.size == status.st_size:
             self._set(status, _row(status, checked_ns, hashed.xxh3, hashed.digest.hash))
 
+    def peek(self, path: FilePath) -> Digest | None:
+        """Return the digest of a file if that is known without reading it."""
+        row = self._fresh(os.stat(path))  # noqa: PTH116  as above
+        return None if row is None else Digest(row.hash, row.size)
+
+    def doubt(self, path: FilePath) -> None:
+        """Have the file read before anything is said about it again."""
+        status = os.stat(path)  # noqa: PTH116  as above
+        row = self._known(_inode(status))
+        if row is not None:
+            self._set(status, row._replace(checked_ns=row.ctime_ns))
+
     def memo_get(self, key: str, path: FilePath) -> bytes | None:
         """Return what `memo_put` remembered under `key` for the present content of a file.
 

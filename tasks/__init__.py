@@ -1,0 +1,1 @@
+"""The build graph: matrix.toml to nodes, nodes to keys, keys to artifacts."""

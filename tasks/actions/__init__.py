@@ -1,0 +1,6 @@
+"""What each kind of node does: a module with `run(params, inputs, outputs)`.
+
+An action reads only files below `inputs` and writes only below `outputs` (an empty directory);
+it prints nothing, and knows neither doit nor the store. It returns warnings for the user, or
+None. Its key is the import closure of its module: import statically, and only what it needs.
+"""

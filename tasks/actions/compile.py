@@ -1,0 +1,27 @@
+"""Compile a lowered module to a library for one target."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from olmo.target import Target
+
+from olmo.compile import compile_library
+
+TOOLS = ("ziglang",)
+
+
+def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:
+    """Write the library, `library` with the target's suffix."""
+    target = Target.from_json(params["target"])
+    with tempfile.TemporaryDirectory(dir=outputs.parent) as work:
+        compile_library(
+            (inputs / "module.json").read_bytes(),
+            (inputs / "metadata.json").read_bytes(),
+            target,
+            outputs / f"library{target.suffix}",
+            work=Path(work),
+        )

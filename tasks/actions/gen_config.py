@@ -1,0 +1,1 @@
+"""Generate a model's chat configuration for one quantization and window."""

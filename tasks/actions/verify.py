@@ -1,0 +1,24 @@
+"""Run a library with its weights: the model's questions, and its logits against the reference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from olmo.verify import verify
+
+
+def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:  # noqa: ARG001  (only in the key)
+    """Write `report.json`; without times, so that equal libraries have equal reports.
+
+    Raises OlmoError if the library's logits are not those of the model.
+    """
+    (library,) = (inputs / "library").iterdir()
+    questions = None
+    if (inputs / "questions").is_dir():
+        (file,) = (inputs / "questions").iterdir()
+        questions = json.loads(file.read_bytes())
+    report = verify(inputs / "model", library, questions)
+    (outputs / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,163 @@
+"""The doit side of the graph: tasks made of nodes, and the configuration that plugs us in."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cache.local import LocalStore
+from doit import get_var
+from doit.dependency import UptodateCalculator
+from doit.exceptions import InvalidDodoFile, TaskFailed
+
+from cache.errors import CacheError
+from olmo.errors import OlmoError
+from tasks import matrix as matrix_file
+from tasks.checker import ContentChecker
+from tasks.errors import BuildError
+from tasks.keys import Keys, fields
+from tasks.node import Graph, Node, producers
+from tasks.plan import plan
+from tasks.realise import realise
+from tasks.reporter import NodeReporter
+from tasks.session import Session
+from tasks.state import ACTION
+from tasks.workspace import BUILD, Workspace, receipt_hash, receipt_path, remove
+
+LOGS = "logs"
+CODE_ROOT = Path(__file__).resolve().parents[1]
+
+Environment = Mapping[str, str]
+
+
+def open_session(root: Path, environment: Environment = os.environ) -> Session:
+    """Open the build of the matrix at hand, in the project `root`.
+
+    The matrix is `doit matrix=FILE`, else OLMILL_MATRIX, else `matrix.toml`; the cache is
+    OLMILL_CACHE_DIR, else `olmill` in the user's cache directory (XDG_CACHE_HOME).
+
+    Raises doit's InvalidDodoFile with the matrix's mistakes, which doit prints without a traceback.
+    """
+    path = root / (get_var("matrix") or environment.get("OLMILL_MATRIX") or "matrix.toml")
+    try:
+        matrix = matrix_file.load(path)
+        return session(root, plan(matrix), cache_directory(environment), matrix=matrix)
+    except (BuildError, CacheError, OlmoError) as error:
+        raise InvalidDodoFile(message(error)) from None
+
+
+def session(
+    root: Path,
+    graph: Graph,
+    cache: Path,
+    *,
+    code_root: Path = CODE_ROOT,
+    matrix: matrix_file.Matrix | None = None,
+) -> Session:
+    """Open the build of `graph` in the project `root`, with its store in the directory `cache`."""
+    workspace = Workspace(root, code_root, graph, LocalStore(cache))
+    return Session(workspace, Keys(workspace), matrix)
+
+
+def cache_directory(environment: Environment) -> Path:
+    """Directory of the store, as the environment chooses it."""
+    chosen = environment.get("OLMILL_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    base = environment.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "olmill"
+
+
+def doit_config(current: Session) -> dict[str, Any]:
+    """DOIT_CONFIG of a dodo.py that builds `current`."""
+    ContentChecker.stat = current.workspace.store.stat
+    return {
+        "backend": "olmill",
+        "dep_file": str(current.workspace.root / BUILD / "state.sqlite"),
+        "check_file_uptodate": ContentChecker,
+        "reporter": NodeReporter,
+        "session": current,
+        "verbosity": 2,
+    }
+
+
+def doit_tasks(current: Session) -> Iterator[dict[str, Any]]:
+    """One doit task for each node, grouped by kind."""
+    workspace = current.workspace
+    for node in workspace.graph.nodes.values():
+        kind, _, rest = node.name.partition(":")
+        yield {
+            "basename": kind,
+            "name": rest,
+            "doc": f"{kind} {rest.replace(':', ' ')}",
+            "actions": [(run_node, [current, node])],
+            "uptodate": [Decision(current, node)],
+            "targets": [str(receipt_path(workspace, node.name))],
+            "task_dep": [name for name in producers(node) if name in workspace.graph.nodes],
+            "clean": [(clean_node, [workspace, node])],
+            "io": {"capture": False},
+        }
+
+
+class Decision(UptodateCalculator):  # type: ignore[misc]  # doit has no type information
+    """doit's `uptodate` for one node; its text is the reason, for `doit info`."""
+
+    def __init__(self, current: Session, node: Node) -> None:
+        super().__init__()
+        self._session = current
+        self._node = node
+
+    def __call__(self, task: Any, values: Mapping[str, Any]) -> bool:  # noqa: ARG002  (doit's names)
+        """Whether the node needs nothing."""
+        if not self._session.decided:  # list and info ask without a run
+            self._session.decide(lambda name: self.get_val(name, "_values_:") or {})
+        return self._session.is_current(self._node, values)
+
+    def __repr__(self) -> str:
+        known = self._session.decided.get(self._node.name)
+        return known.reason if known is not None else "not decided yet"
+
+
+def run_node(current: Session, node: Node) -> dict[str, Any] | TaskFailed:
+    """Realise a node as a doit action; its values say what came of it."""
+    log = current.workspace.root / BUILD / LOGS / (node.name.replace(":", "/") + ".log")
+    try:
+        made = realise(current.workspace, current.keys, node, rebuild=node.name in current.rebuild)
+    except (BuildError, CacheError, OlmoError) as error:
+        return _failed(message(error), log)
+    except Exception as error:  # noqa: BLE001  a defect of ours: its traceback belongs in the log
+        return _failed(f"{type(error).__name__}: {error}", log, hint_log=True)
+    log.unlink(missing_ok=True)
+    return {
+        "key": made.keyed.key.hash,
+        "receipt": receipt_hash(made.outputs),
+        "how": made.how,
+        "seconds": round(made.seconds, 3),
+        "warnings": list(made.warnings),
+        ACTION: fields(made.keyed),
+    }
+
+
+def clean_node(workspace: Workspace, node: Node, *, dryrun: bool) -> None:
+    """Remove what a node put into the project; the store keeps it."""
+    remove(workspace, node, dry_run=dryrun)
+
+
+def message(error: Exception) -> str:
+    """One message for the user: what is wrong, and the way out on a line of its own."""
+    hint = getattr(error, "hint", None)
+    return f"{error}\nhint: {hint}" if hint else str(error)
+
+
+def _failed(text: str, log: Path, *, hint_log: bool = False) -> TaskFailed:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+    except OSError:  # the disk may be what failed
+        return TaskFailed(text)
+    if hint_log:
+        text += "\nhint: this is a defect of Olmill; please report it with the log"
+    return TaskFailed(f"{text}\nlog: {log}")

@@ -1,0 +1,116 @@
+"""From a node and the digests it reads to its Action, whose digest is the node's key.
+
+docs/keys.md is the grammar. The parts of an Action are also kept as flat fields, so that two
+Actions of a node can be compared by name when someone asks why it is stale.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cache import merkle
+from cache.action import Action, EncodedAction, encode
+from cache.digest import Digest, of_bytes
+from tasks.errors import BuildError
+from tasks.fingerprint import Code, closure
+from tasks.node import Node, canonical_json
+from tasks.workspace import Workspace
+
+KEY_SCHEMA = b"olmill-key-1"
+OUTPUTS = "outputs"
+INPUTS = "inputs"
+PARAMS = "params.json"
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file in a node's input root: which producer's output it is."""
+
+    producer: str
+    path: str
+    digest: Digest
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """A node with everything its key depends on."""
+
+    node: Node
+    action: EncodedAction
+    inputs: Mapping[str, Input]  # by path below `inputs/`
+    code: Code
+
+    @property
+    def key(self) -> Digest:
+        """Digest of the Action: the key in the action cache."""
+        return self.action.key
+
+
+class Keys:
+    """Computes keys of one workspace's nodes; code is read once per action and run."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._code: dict[str, tuple[Code, merkle.Tree]] = {}
+
+    def code(self, action: str) -> Code:
+        """Code of an action module, as its key sees it."""
+        return self._code_tree(action)[0]
+
+    def keyed(self, node: Node, outputs_of: Callable[[str], Mapping[str, Digest]]) -> Keyed:
+        """Key `node`, given the outputs of its producers.
+
+        Raises BuildError if two inputs claim one path .
+        """
+        inputs: dict[str, Input] = {}
+        for selection in node.inputs:
+            outputs = outputs_of(selection.producer)
+            for path, digest in outputs.items():
+                place = selection.place(path)
+                if place is None:
+                    continue
+                if place in inputs:
+                    raise BuildError(
+                        f"{node.name}: {selection.producer} and {inputs[place].producer} "
+                        f"both give it {place}"
+                    )
+                inputs[place] = Input(selection.producer, path, digest)
+        code, tree = self._code_tree(node.action)
+        entries: dict[str, Digest | merkle.Tree] = {
+            PARAMS: of_bytes(node.params.encode()),
+            "code": tree,
+        }
+        for place, found in inputs.items():
+            entries[f"{INPUTS}/{place}"] = found.digest
+        action = Action(
+            arguments=("python", "-m", "tasks.actions", node.action),
+            input_root=merkle.tree(entries),
+            output_paths=(OUTPUTS,),
+            platform=tuple(code.tools.items()),
+            salt=KEY_SCHEMA,
+        )
+        return Keyed(node, encode(action), inputs, code)
+
+    def _code_tree(self, action: str) -> tuple[Code, merkle.Tree]:
+        if action not in self._code:
+            workspace = self._workspace
+            code = closure(action, workspace.code_root, workspace.store.stat)
+            self._code[action] = (code, merkle.tree(code.files))
+        return self._code[action]
+
+
+def fields(keyed: Keyed) -> dict[str, str]:
+    """Flatten everything the key depends on: name of the part → its value or digest."""
+    found = {"action": keyed.node.action}
+    params = json.loads(keyed.node.params)
+    for name, value in sorted(params.items()):
+        found[f"parameter {name}"] = value if isinstance(value, str) else canonical_json(value)
+    for place, given in keyed.inputs.items():
+        found[f"input {place}"] = given.digest.hash
+    for path, digest in keyed.code.files.items():
+        found[f"code {path}"] = digest.hash
+    for tool, installed in keyed.code.tools.items():
+        found[f"tool {tool}"] = installed
+    return found

@@ -1,0 +1,165 @@
+"""From a matrix to the graph of nodes that builds it.
+
+Names are `kind:model[:quantization[:window[:target]]]`. A node is shared by every row it serves.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.matrix import Matrix, Model, Row
+from tasks.node import Graph, Node, Selection, Source, canonical_json, graph
+
+KINDS = ("download", "convert", "gen_config", "lower", "compile", "verify", "package")
+
+CONFIG = ("config.json",)
+TOKENIZER = (
+    "tokenizer.model",
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "tokenizer_config.json",
+)
+CHAT = ("config.json", "generation_config.json", *TOKENIZER)
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+CONVERTED = ("tensor-cache.json", "tensor-cache-b16.json", "params_shard_*.bin")
+
+ARCHITECTURE = "architecture.json"
+COMPILE_SPEC = "compile-spec.json"
+CHAT_CONFIG = "mlc-chat-config.json"
+DIST = "dist"
+
+
+def release_directory(row: Row) -> str:
+    """Name of the directory in dist/ that holds a row's configuration, tokenizer and weights."""
+    return f"{row.model}-{row.quantization}-ctx{row.window}-MLC"
+
+
+def library_name(row: Row, suffix: str) -> str:
+    """Name of a row's library in dist/libs/."""
+    return f"{row.model}-{row.quantization}-ctx{row.window}-{row.target}{suffix}"
+
+
+def plan(matrix: Matrix) -> Graph:
+    """Nodes for every row of the matrix, each once, and the sources they read."""
+    nodes: dict[str, Node] = {}
+    sources: dict[str, Source] = {}
+    for row in matrix.rows:
+        model = matrix.models[row.model]
+        for source in _sources(model):
+            sources[source.name] = source
+        for node in _row_nodes(matrix, row, model):
+            nodes.setdefault(node.name, node)
+    return graph(nodes.values(), sources.values())
+
+
+def package_of(row: Row) -> str:
+    """Name of the node that finishes a row."""
+    return f"package:{row}"
+
+
+def _node(name: str, action: str, params: Mapping[str, Any], *inputs: Selection) -> Node:
+    destination = f"build/{name.replace(':', '/')}"
+    return Node(name, f"tasks.actions.{action}", canonical_json(params), inputs, destination)
+
+
+def _sources(model: Model) -> list[Source]:
+    found = []
+    if model.path is not None:
+        found.append(
+            Source(
+                f"source:{model.name}",
+                model.path,
+                (*CHAT, *WEIGHTS),
+                required=(CONFIG, WEIGHTS),
+            )
+        )
+    if model.questions is not None:
+        questions = model.questions
+        name = f"questions:{model.name}"
+        pattern = (glob.escape(questions.name),)
+        found.append(Source(name, questions.parent, pattern, required=(pattern,)))
+    return found
+
+
+def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
+    target = matrix.targets[row.target]
+    download = f"download:{row.model}"
+    convert = f"convert:{row.model}:{row.quantization}"
+    gen_config = f"gen_config:{row.model}:{row.quantization}:{row.window}"
+    lower = f"lower:{row.model}:{row.quantization}:{row.window}:{target.kind}"
+    compiled = f"compile:{row}"
+    verify = f"verify:{row}"
+    checkpoint = f"source:{model.name}" if model.path else download
+    library = library_name(row, target.suffix)
+    directory = release_directory(row)
+    verify_inputs = [
+        Selection(convert, CONVERTED, "model"),
+        Selection(gen_config, (CHAT_CONFIG, *TOKENIZER), "model"),
+        Selection(compiled, ("*",), "library"),
+    ]
+    if model.questions is not None:
+        verify_inputs.append(Selection(f"questions:{model.name}", ("*",), "questions"))
+    return [
+        _download(model, download),
+        _node(
+            convert,
+            "convert",
+            {"quantization": row.quantization},
+            Selection(download, (ARCHITECTURE,)),
+            Selection(checkpoint, WEIGHTS, "checkpoint"),
+        ),
+        _node(
+            gen_config,
+            "gen_config",
+            {
+                "quantization": row.quantization,
+                "context_window_size": row.window,
+                "conv_template": model.conv_template,
+            },
+            Selection(checkpoint, CHAT, "checkpoint"),
+        ),
+        _node(lower, "lower", {"kind": target.kind}, Selection(gen_config, (COMPILE_SPEC,))),
+        _node(
+            compiled,
+            "compile",
+            {"target": target.to_json(), "suffix": target.suffix},
+            Selection(lower, ("*",)),
+        ),
+        _node(verify, "verify", {"target": row.target}, *verify_inputs),
+        Node(
+            package_of(row),
+            "tasks.actions.package",
+            canonical_json(
+                {
+                    "model": row.model,
+                    "quantization": row.quantization,
+                    "context_window_size": row.window,
+                    "target": row.target,
+                    "directory": directory,
+                    "library": library,
+                }
+            ),
+            (
+                Selection(convert, CONVERTED, "model"),
+                Selection(gen_config, (CHAT_CONFIG, *TOKENIZER), "model"),
+                Selection(compiled, ("*",), "library"),
+                Selection(verify, ("*",), "verify"),
+            ),
+            DIST,
+        ),
+    ]
+
+
+def _download(model: Model, name: str) -> Node:
+    if model.path is not None:
+        return _node(name, "inspect", {}, Selection(f"source:{model.name}", CONFIG))
+    params = {
+        "repo": model.repo,
+        "revision": model.revision,
+        "patterns": [*CHAT, *WEIGHTS],
+    }
+    return _node(name, "download", params)

@@ -1,0 +1,136 @@
+"""Realise a node: look its key up, else run its action, and put the outputs where they belong.
+
+This is the only place that runs actions. Everything it needs is on disk (receipts of the
+producers, the store), so it works the same in this process, a thread or a forked child.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cache.action import ActionResult
+from cache.digest import Digest
+from tasks.errors import BuildError
+from tasks.keys import INPUTS, OUTPUTS, Keyed, Keys
+from tasks.node import Node
+from tasks.workspace import (
+    Workspace,
+    materialise,
+    read_receipt,
+    source_files,
+    source_outputs,
+    write_receipt,
+)
+
+How = Literal["local", "built"]
+
+
+@dataclass(frozen=True)
+class Realised:
+    """What became of a node: its key, where the result came from, seconds the action ran."""
+
+    keyed: Keyed
+    outputs: Mapping[str, Digest]
+    how: How
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+
+def outputs_of(workspace: Workspace, name: str) -> Mapping[str, Digest]:
+    """Outputs of a finished node, or of a source as it is now.
+
+    Raises BuildError if the node has no receipt.
+    """
+    if name in workspace.graph.sources:
+        return source_outputs(workspace, workspace.graph.sources[name])
+    outputs = read_receipt(workspace, name)
+    if outputs is None:
+        raise BuildError(f"{name} has not been built", f"run: doit {name}")
+    return outputs
+
+
+def realise(workspace: Workspace, keys: Keys, node: Node, *, rebuild: bool = False) -> Realised:
+    """Make the outputs of `node` exist in the store and at its destination; write its receipt.
+
+    With `rebuild` the action runs even where its result is known.
+
+    Raises BuildError, or what the action raises; nothing is recorded then.
+    """
+    keyed = keys.keyed(node, lambda name: outputs_of(workspace, name))
+    store = workspace.store
+    seconds, warnings = 0.0, tuple[str, ...]()
+    with store.lock(keyed.key):
+        result = None if rebuild else store.get_result(keyed.key)
+        how: How = "local" if result else "built"
+        if result is None:
+            started = time.monotonic()
+            result, warnings = execute(workspace, keyed)
+            seconds = time.monotonic() - started
+            store.put_result(keyed.key, result)
+    previous = read_receipt(workspace, node.name) or {}
+    materialise(workspace, node, result.outputs, previous)
+    write_receipt(workspace, node.name, result.outputs)
+    return Realised(keyed, result.outputs, how, seconds, warnings)
+
+
+def execute(workspace: Workspace, keyed: Keyed) -> tuple[ActionResult, tuple[str, ...]]:
+    """Run the action of `keyed` in a fresh directory and put its outputs into the store.
+
+    Returns the result and the action's warnings.
+
+    Raises BuildError if a source changed meanwhile or the action made no output.
+    """
+    store = workspace.store
+    with store.scratch() as directory:
+        inputs, outputs = directory / INPUTS, directory / OUTPUTS
+        outputs.mkdir()
+        inputs.mkdir()
+        stage(workspace, keyed, inputs)
+        module = importlib.import_module(keyed.node.action)
+        warnings = module.run(json.loads(keyed.node.params), inputs, outputs)
+        check_sources(workspace, keyed)
+        made = sorted(path for path in outputs.rglob("*") if not path.is_dir())
+        if not made:
+            raise BuildError(f"{keyed.node.name} made no output")
+        found = {}
+        for path in made:
+            if path.is_symlink():
+                raise BuildError(f"{keyed.node.name} made a symbolic link, {path.name}")
+            found[path.relative_to(outputs).as_posix()] = store.put_file(path, consume=True)
+    return ActionResult(found), tuple(warnings or ())
+
+
+def stage(workspace: Workspace, keyed: Keyed, directory: Path) -> None:
+    """Make the inputs of a node appear under `directory`, as links to verified files."""
+    for place, given in keyed.inputs.items():
+        source = workspace.graph.sources.get(given.producer)
+        if source is not None:
+            target = source_files(source)[given.path].resolve()
+        else:
+            target = workspace.store.blob_path(given.digest)
+        link = directory / place
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+
+
+def check_sources(workspace: Workspace, keyed: Keyed) -> None:
+    """Refuse a result whose sources are no longer what the key says.
+
+    Raises BuildError naming the file.
+    """
+    for given in keyed.inputs.values():
+        source = workspace.graph.sources.get(given.producer)
+        if source is None:
+            continue
+        path = source.root / given.path
+        if not workspace.store.stat.matches(path, given.digest):
+            raise BuildError(
+                f"{path} changed while {keyed.node.name} was reading it",
+                "run doit again; the half-read result was not kept",
+            )

@@ -1,0 +1,172 @@
+"""`doit run`: doit's runners around our nodes.
+
+doit decides the order and the parallelism. Before anything runs, the whole selection is assessed
+and the plan announced; after each node, its success is in the database.
+"""
+
+from __future__ import annotations
+
+import codecs
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+from doit import cmd_run
+from doit.control import TaskControl
+from doit.exceptions import InvalidCommand, UnmetDependency
+from doit.runner import MRunner, MThreadRunner, Runner
+from doit.task import Stream
+
+from tasks.session import Session
+from tasks.state import ACTION, FORGOTTEN
+from tasks.workspace import sweep
+
+INTERRUPTED = 130
+
+
+class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
+    """What every kind of runner adds: the plan before, the record after each node."""
+
+    session: Session
+
+    def run_all(self, task_dispatcher: Any) -> int:
+        """Assess the selection, announce the plan, run."""
+        session, tasks = self.session, task_dispatcher.tasks
+        names = [name for name in tasks if name in session.workspace.graph.nodes]
+        selected = _closure(tasks, task_dispatcher.selected_tasks)
+        chosen = [name for name in names if name in selected]
+        session.rebuild = {
+            name
+            for name in chosen
+            if self.always_execute or self.dep_manager.backend.get(name, FORGOTTEN)
+        }
+        session.decide(self.dep_manager.get_values, chosen)
+        session.running = True
+        sweep(session.workspace)
+        if hasattr(self.reporter, "planned"):
+            self.reporter.planned(session)
+        try:
+            return int(super().run_all(task_dispatcher))
+        finally:
+            session.workspace.store.stat.flush()
+
+    def _handle_task_error(self, node: Any, base_fail: Any) -> None:
+        """Let a node that waits for a failed one not turn doit's "failed" (1) into "error" (2)."""
+        before = self.final_result
+        super()._handle_task_error(node, base_fail)
+        if isinstance(base_fail, UnmetDependency):
+            self.final_result = before
+
+    def process_task_result(self, node: Any, base_fail: Any) -> None:
+        """Keep the fields of the node's Action for `doit why`, apart from doit's own values."""
+        task = node.task
+        fields = task.values.pop(ACTION, None)
+        if fields is not None:
+            task.result = None
+            self.dep_manager.backend.set(task.name, ACTION, fields)
+        super().process_task_result(node, base_fail)
+
+
+class SerialRunner(NodeRunner):
+    """One node at a time, in this process."""
+
+
+class ProcessRunner(NodeRunner, MRunner):  # type: ignore[misc]  # doit has no type information
+    """Nodes in forked children, which end when this process does."""
+
+    def execute_task_subprocess(self, job_q: Any, result_q: Any, reporter_class: Any) -> None:
+        """Run tasks in a child until there are no more, or the parent is gone."""
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        super().execute_task_subprocess(job_q, result_q, reporter_class)
+
+
+class ThreadRunner(NodeRunner, MThreadRunner):  # type: ignore[misc]  # doit has no type information
+    """Nodes in threads of this process."""
+
+
+def _end_with(parent: int) -> None:
+    """End this process when `parent` ends: a killed build leaves no worker waiting forever."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _closure(tasks: Any, selected: Any) -> set[str]:
+    pending, seen = list(selected or tasks), set[str]()
+    while pending:
+        name = pending.pop()
+        if name not in seen:
+            seen.add(name)
+            pending.extend(tasks[name].task_dep)
+    return seen
+
+
+class Run(cmd_run.Run):  # type: ignore[misc]  # doit has no type information
+    """doit's `run`, with our runners."""
+
+    name = "run"
+
+    def execute(self, params: Any, args: Any) -> int:
+        """Run; an interruption ends with exit code 130 and keeps what is finished."""
+        try:
+            return int(super().execute(params, args))
+        except KeyboardInterrupt:
+            sys.stderr.write("\ninterrupted: finished nodes are kept; run doit again to go on\n")
+            return INTERRUPTED
+
+    def _execute(  # the argument list is doit's interface: it is inspected by name
+        self,
+        outfile: Any,
+        session: Session,
+        verbosity: Any = None,
+        always: bool = False,
+        continue_: bool = False,
+        reporter: Any = "console",
+        num_process: int = 0,
+        par_type: str = "process",
+        single: bool = False,
+        auto_delayed_regex: bool = False,
+        force_verbosity: bool = False,
+        failure_verbosity: int = 0,
+    ) -> int:
+        self.control = TaskControl(self.task_list, auto_delayed_regex=auto_delayed_regex)
+        self.control.process(self.sel_tasks)
+        if single:
+            _without_dependencies(self.control)
+        runner_class = _runner_class(num_process, par_type)
+        runner_class.session = session
+        opened = codecs.open(outfile, "w", encoding="utf-8") if isinstance(outfile, str) else None
+        try:
+            reporter_class = self.reporters[reporter] if isinstance(reporter, str) else reporter
+            report = reporter_class(opened or sys.stderr, {"failure_verbosity": failure_verbosity})
+            stream = Stream(verbosity, force_verbosity)
+            arguments = [self.dep_manager, report, continue_, always, stream]
+            if num_process:
+                arguments.append(num_process)
+            return runner_class(*arguments).run_all(self.control.task_dispatcher())
+        finally:
+            if opened is not None:
+                opened.close()
+
+
+def _without_dependencies(control: Any) -> None:
+    """`doit -s TASK`: run the selected tasks alone."""
+    for name in control.selected_tasks:
+        task = control.tasks[name]
+        for alone in [control.tasks[sub] for sub in task.task_dep] if task.has_subtask else [task]:
+            alone.task_dep = []
+
+
+def _runner_class(num_process: int, par_type: str) -> type[NodeRunner]:
+    if num_process == 0:
+        return SerialRunner
+    if par_type == "thread" or not hasattr(os, "fork"):
+        return ThreadRunner
+    if par_type != "process":
+        raise InvalidCommand(f"Invalid parallel type {par_type}")
+    # children inherit the session; spawned ones would have to load everything again
+    multiprocessing.set_start_method("fork", force=True)
+    return ProcessRunner

@@ -1,0 +1,108 @@
+"""doit's record of successes, written through task by task.
+
+doit's own backends write when the run ends, so a killed run forgets what it finished. This one
+commits each task as it succeeds. `doit forget` leaves a mark: a forgotten task runs again, even
+where the store still has its result.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+FORGOTTEN = "forgotten:"
+ACTION = "action:"  # fields of the Action, read only to explain: kept apart from the rest
+_LAST_SAVED = "deps:"  # the entry that doit's `Dependency.save_success` sets last
+
+
+class StateDB:
+    """A doit backend over SQLite: one row per task, JSON encoded by doit's codec."""
+
+    desc = "SQLite, every success written at once"
+
+    def __init__(self, name: str, codec: Any, *, module_name: str | None = None) -> None:
+        del module_name  # part of doit's interface, for dbm
+        self.name = name
+        self.codec = codec
+        self._open()
+
+    def _open(self) -> None:
+        Path(self.name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._connect()
+        except sqlite3.DatabaseError:  # a record of successes that cannot be read is no record
+            self._connection.close()
+            for suffix in ("", "-wal", "-shm"):
+                Path(self.name + suffix).unlink(missing_ok=True)
+            self._connect()
+
+    def _connect(self) -> None:
+        self._connection = sqlite3.connect(self.name, isolation_level=None, timeout=60)
+        self._connection.execute("pragma journal_mode=wal")
+        self._connection.execute("pragma synchronous=normal")
+        self._connection.execute(
+            "create table if not exists state (task text primary key, entries text)"
+        )
+        self._connection.execute(
+            "create table if not exists action (task text primary key, fields text)"
+        )
+        rows = self._connection.execute("select task, entries from state")
+        self._entries: dict[str, str | dict[str, Any]] = dict(rows.fetchall())
+
+    def _task(self, task_id: str) -> dict[str, Any] | None:
+        entries = self._entries.get(task_id)
+        if isinstance(entries, str):
+            entries = self._entries[task_id] = self.codec.decode(entries)
+        return entries  # type: ignore[return-value]  # decoded JSON object
+
+    def _save(self, task_id: str) -> None:
+        value = self.codec.encode(self._task(task_id))
+        self._connection.execute("insert or replace into state values (?, ?)", (task_id, value))
+
+    def get(self, task_id: str, dependency: str) -> Any:
+        """Value of one entry, None if absent."""
+        if dependency == ACTION:
+            query = "select fields from action where task = ?"
+            row = self._connection.execute(query, (task_id,)).fetchone()
+            return None if row is None else self.codec.decode(row[0])
+        entries = self._task(task_id)
+        return None if entries is None else entries.get(dependency)
+
+    def set(self, task_id: str, dependency: str, value: Any) -> None:
+        """Set one entry; a success is committed with its last entry."""
+        if dependency == ACTION:
+            row = (task_id, self.codec.encode(value))
+            self._connection.execute("insert or replace into action values (?, ?)", row)
+            return
+        entries = self._task(task_id)
+        if entries is None:
+            entries = self._entries[task_id] = {}
+        entries[dependency] = value
+        if dependency == _LAST_SAVED:
+            entries.pop(FORGOTTEN, None)
+        if dependency in (_LAST_SAVED, "ignore:"):
+            self._save(task_id)
+
+    def in_(self, task_id: str) -> bool:
+        """Whether anything is recorded of a task."""
+        return task_id in self._entries
+
+    def remove(self, task_id: str) -> None:
+        """Forget a task's success."""
+        self._entries.pop(task_id, None)
+        self._connection.execute("delete from state where task = ?", (task_id,))
+
+    def forget(self, task_id: str) -> None:
+        """Forget a task's success and mark it to run again, whatever the store has."""
+        self._entries[task_id] = {FORGOTTEN: True}
+        self._save(task_id)
+
+    def remove_all(self) -> None:
+        """Forget every task that has a record, as `forget` does."""
+        for task_id in list(self._entries):
+            self.forget(task_id)
+
+    def dump(self) -> None:
+        """Close the database: all successes are in it already."""
+        self._connection.close()

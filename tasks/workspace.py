@@ -1,0 +1,203 @@
+"""Where a graph lives on disk: sources, receipts and the files that users take away.
+
+A receipt (`build/receipts/<kind>/….json`) holds the output digests of one node and nothing
+else, so equal outputs mean equal receipts. Artifacts are hard links of store blobs, read-only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from cache.local import LocalStore
+
+from cache import guarded
+from cache.digest import Digest, of_bytes, parse
+from cache.merkle import check_path
+from tasks.errors import BuildError
+from tasks.node import Graph, Node, Source, canonical_json
+
+BUILD = "build"
+RECEIPTS = "receipts"
+TEMPORARY = "tmp"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A graph, the store that remembers its results, and the directories it appears in.
+
+    `root` holds `build/` and `dist/`; `code_root` the packages that actions are imported from.
+    """
+
+    root: Path
+    code_root: Path
+    graph: Graph
+    store: LocalStore
+
+
+def with_store(workspace: Workspace, store: LocalStore) -> Workspace:
+    """Return the same workspace over another store."""
+    return replace(workspace, store=store)
+
+
+def receipt_path(workspace: Workspace, name: str) -> Path:
+    """Path of the receipt of node `name`."""
+    return workspace.root / BUILD / RECEIPTS / (name.replace(":", "/") + ".json")
+
+
+def read_receipt(workspace: Workspace, name: str) -> Mapping[str, Digest] | None:
+    """Output digests of node `name` by path, None without a readable receipt.
+
+    A damaged receipt counts as none: the node is looked up in the store again.
+    """
+    try:
+        outputs = json.loads(receipt_path(workspace, name).read_bytes())["outputs"]
+        found = {}
+        for path, digest in outputs.items():
+            check_path(path)
+            found[path] = parse(digest)
+    except FileNotFoundError:
+        return None
+    except Exception:  # noqa: BLE001  whatever is wrong with it, the receipt is useless
+        return None
+    return found
+
+
+def write_receipt(workspace: Workspace, name: str, outputs: Mapping[str, Digest]) -> None:
+    """Publish the receipt of node `name`, atomically."""
+    path = receipt_path(workspace, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with scratch(workspace) as directory:
+        temporary = directory / "receipt"
+        temporary.write_bytes(_receipt(outputs))
+        temporary.chmod(0o644)
+        temporary.replace(path)
+
+
+def receipt_hash(outputs: Mapping[str, Digest]) -> str:
+    """Sha256 of the receipt that says `outputs`."""
+    return of_bytes(_receipt(outputs)).hash
+
+
+def _receipt(outputs: Mapping[str, Digest]) -> bytes:
+    value = {"outputs": {path: str(digest) for path, digest in outputs.items()}}
+    return canonical_json(value).encode() + b"\n"
+
+
+@contextmanager
+def scratch(workspace: Workspace) -> Iterator[Path]:
+    """Yield a private directory on the file system of `build/`, removed on exit."""
+    directory = workspace.root / BUILD / TEMPORARY
+    directory.mkdir(parents=True, exist_ok=True)
+    with guarded.scratch(str(directory)) as path:
+        yield Path(path)
+
+
+def sweep(workspace: Workspace) -> None:
+    """Remove what killed builds left in `build/`."""
+    guarded.sweep(str(workspace.root / BUILD / TEMPORARY))
+
+
+def source_files(source: Source) -> Mapping[str, Path]:
+    """Files of a source by name.
+
+    Raises BuildError if the directory is missing or lacks a required file.
+    """
+    try:
+        names = sorted(entry.name for entry in os.scandir(source.root) if entry.is_file())
+    except OSError as error:
+        raise BuildError(
+            f"{source.name}: cannot read {source.root}: {error.strerror}",
+            "correct `path` in the matrix",
+        ) from None
+    for alternatives in source.required:
+        if not any(fnmatchcase(name, p) for name in names for p in alternatives):
+            raise BuildError(
+                f"{source.name}: {source.root} has no {' or '.join(alternatives)}",
+                "a checkpoint in Hugging Face layout is needed",
+            )
+    return {
+        name: source.root / name
+        for name in names
+        if any(fnmatchcase(name, pattern) for pattern in source.patterns)
+    }
+
+
+def source_outputs(workspace: Workspace, source: Source) -> Mapping[str, Digest]:
+    """Digests of a source's files by name; hashing is remembered by the stat cache.
+
+    Raises BuildError as `source_files`, and for a file that cannot be read.
+    """
+    outputs = {}
+    for name, path in source_files(source).items():
+        try:
+            outputs[name] = workspace.store.stat.digest(path)
+        except OSError as error:
+            raise BuildError(f"{source.name}: cannot read {path}: {error.strerror}") from None
+    return outputs
+
+
+def damaged(workspace: Workspace, node: Node, outputs: Mapping[str, Digest]) -> list[str]:
+    """Paths of materialised outputs that are absent or not what they were."""
+    directory = workspace.root / node.destination
+    matches = workspace.store.stat.matches
+    return [path for path, digest in outputs.items() if not matches(directory / path, digest)]
+
+
+def materialise(
+    workspace: Workspace,
+    node: Node,
+    outputs: Mapping[str, Digest],
+    previous: Iterable[str] = (),
+) -> None:
+    """Link the outputs of `node` into its destination; remove what it made before and no longer does.
+
+    Files that are right already stay as they are.
+    """
+    directory = workspace.root / node.destination
+    for path in set(previous) - set(outputs):
+        (directory / path).unlink(missing_ok=True)
+    wanted = damaged(workspace, node, outputs)
+    if not wanted:
+        return
+    with scratch(workspace) as temporary:
+        for number, path in enumerate(wanted):
+            destination = directory / path
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            link = temporary / str(number)
+            workspace.store.materialise(outputs[path], link)
+            if destination.is_dir() and not destination.is_symlink():
+                raise BuildError(
+                    f"{destination} is a directory where {node.name} puts a file",
+                    "move it away",
+                )
+            link.replace(destination)
+            workspace.store.stat.record(destination, outputs[path])
+
+
+def remove(workspace: Workspace, node: Node, *, dry_run: bool = False) -> list[Path]:
+    """Remove the materialised outputs and the receipt of `node`, and directories left empty.
+
+    Returns the files removed, or that would be.
+    """
+    receipt = receipt_path(workspace, node.name)
+    outputs = read_receipt(workspace, node.name) or {}
+    files = [workspace.root / node.destination / path for path in outputs]
+    present = [path for path in [*files, receipt] if path.is_file() or path.is_symlink()]
+    if dry_run:
+        return present
+    for path in present:
+        path.unlink()
+        for parent in path.parents:
+            if parent == workspace.root:
+                break
+            try:
+                parent.rmdir()
+            except OSError:
+                break
+    return present

@@ -1,0 +1,110 @@
+"""What counts as code, and what does not."""
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from cache.digest import of_bytes
+from cache.stat_cache import StatCache
+from tasks import fingerprint
+from tasks.errors import BuildError
+from tasks.fingerprint import closure
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def stat(tmp_path: Path) -> StatCache:
+    return StatCache(tmp_path / "stat.sqlite")
+
+
+def project(root: Path, **files: str) -> Path:
+    for name, text in files.items():
+        path = root / (name.replace("__", "/") + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / "__init__.py").touch()
+        path.write_text(textwrap.dedent(text))
+    return root
+
+
+def test_closure_follows_imports_at_any_depth(tmp_path: Path, stat: StatCache) -> None:
+    root = project(
+        tmp_path / "p",
+        pkg__start="import os\nfrom pkg import near\n",
+        pkg__near="def f():\n    from pkg.deep.far import thing\n    return thing\n",
+        pkg__deep__far="from . import sibling\nthing = 1\n",
+        pkg__deep__sibling="x = 1\n",
+        pkg__unrelated="x = 1\n",
+    )
+    files = closure("pkg.start", root, stat).files
+    assert set(files) == {
+        "pkg/__init__.py", "pkg/start.py", "pkg/near.py",
+        "pkg/deep/__init__.py", "pkg/deep/far.py", "pkg/deep/sibling.py",
+    }  # fmt: skip
+    assert files["pkg/deep/sibling.py"] == of_bytes(b"x = 1\n")
+
+
+def test_imports_for_types_only_are_not_code(tmp_path: Path, stat: StatCache) -> None:
+    root = project(
+        tmp_path / "p",
+        pkg__start="from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pkg.other\n",
+        pkg__other="x = 1\n",
+    )
+    assert "pkg/other.py" not in closure("pkg.start", root, stat).files
+
+
+def test_tools_are_the_distributions_imported_and_declared(tmp_path: Path, stat: StatCache) -> None:
+    root = project(tmp_path / "p", pkg__start="import numpy.linalg\nTOOLS = ('ziglang',)\n")
+    tools = closure("pkg.start", root, stat).tools
+    assert set(tools) == {"numpy", "ziglang"}
+    assert tools["numpy"] == fingerprint.version("numpy") != "absent"
+
+
+def test_an_import_nobody_keyed_is_an_error(tmp_path: Path, stat: StatCache) -> None:
+    root = project(tmp_path / "p", pkg__start="import leftpad\n")
+    with pytest.raises(BuildError, match=r"pkg/start.py imports leftpad"):
+        closure("pkg.start", root, stat)
+
+
+def test_unreadable_code_is_an_error(tmp_path: Path, stat: StatCache) -> None:
+    root = project(tmp_path / "p", pkg__start="def (:\n")
+    with pytest.raises(BuildError, match=r"cannot read the code of .*start\.py"):
+        closure("pkg.start", root, stat)
+
+
+def test_an_edit_is_noticed_through_the_memo(tmp_path: Path, stat: StatCache) -> None:
+    root = project(tmp_path / "p", pkg__start="x = 1\n")
+    before = closure("pkg.start", root, stat)
+    (root / "pkg/start.py").write_text("x = 2\n")
+    after = closure("pkg.start", root, stat)
+    assert before.files["pkg/start.py"] != after.files["pkg/start.py"]
+
+
+@pytest.mark.parametrize("kind", ["convert", "gen_config", "lower", "compile", "verify", "package"])
+def test_each_action_of_the_project_can_be_keyed(kind: str, stat: StatCache) -> None:
+    code = closure(f"tasks.actions.{kind}", ROOT, stat)
+    assert f"tasks/actions/{kind}.py" in code.files
+    assert not any(path.startswith("cache/") for path in code.files)
+    assert {path for path in code.files if path.startswith("tasks/")} == {
+        "tasks/__init__.py", "tasks/actions/__init__.py", f"tasks/actions/{kind}.py",
+    }  # fmt: skip
+
+
+def test_only_lowering_depends_on_the_model(stat: StatCache) -> None:
+    kinds = ("inspect", "convert", "gen_config", "lower", "compile", "verify", "package")
+    depend = [
+        k for k in kinds if "olmo/model.py" in closure(f"tasks.actions.{k}", ROOT, stat).files
+    ]
+    assert depend == ["lower"]
+
+
+def test_actions_import_nothing_dynamically(stat: StatCache) -> None:
+    """What the closure cannot see must not be there."""
+    for kind in ("inspect", "download", "convert", "gen_config", "lower", "compile", "verify"):
+        for path in closure(f"tasks.actions.{kind}", ROOT, stat).files:
+            text = (ROOT / path).read_text()
+            if path == "olmo/__init__.py":
+                continue  # lazy public names; no action goes through them
+            assert "import_module" not in text, path
+            assert "__import__" not in text, path

@@ -1,0 +1,141 @@
+"""A small project whose actions are quick: for tests of the graph itself.
+
+`concat` writes its text and then its inputs in order of their names; with `keep` it keeps only
+so many characters, so that different inputs can give the same output (early cutoff). With `fail`
+it fails. `evaluate` says what every node must contain, without any of the machinery.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from doit.cmd_base import ModuleTaskLoader
+from doit.doit_cmd import DoitMain
+
+from tasks.graph import doit_config, doit_tasks, session
+from tasks.node import Graph, Node, Selection, Source, canonical_json, graph
+from tasks.reporter import executed
+
+CONCAT = '''
+    """Concatenate."""
+
+
+    def run(params, inputs, outputs):
+        """Write the text and the inputs."""
+        if params.get("fail"):
+            raise RuntimeError("told to fail")
+        text = params["text"]
+        for path in sorted(inputs.rglob("*")):
+            if path.is_file():
+                text += path.read_text()
+        (outputs / "out.txt").write_text(text[: params.get("keep")] or "-")
+'''
+
+
+@dataclass
+class Step:
+    """One node of a toy graph."""
+
+    text: str = ""
+    reads: Sequence[str] = ()
+    keep: int | None = None
+    fail: bool = False
+
+    def params(self) -> dict[str, object]:
+        found: dict[str, object] = {"text": self.text}
+        if self.keep is not None:
+            found["keep"] = self.keep
+        if self.fail:
+            found["fail"] = True
+        return found
+
+
+@dataclass
+class Project:
+    """A directory with toy actions, a source directory, and a store."""
+
+    root: Path
+    cache: Path
+    steps: dict[str, Step] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        actions = self.root / "toyactions"
+        actions.mkdir(parents=True, exist_ok=True)
+        (actions / "__init__.py").touch()
+        (actions / "concat.py").write_text(textwrap.dedent(CONCAT))
+        self.source.mkdir(exist_ok=True)
+
+    @property
+    def source(self) -> Path:
+        return self.root / "source"
+
+    def graph(self) -> Graph:
+        nodes = []
+        for name, step in self.steps.items():
+            inputs = tuple(
+                Selection("source:files", (read,), "files")
+                if read.endswith(".txt")
+                else Selection(f"step:{read}", ("*",), read)
+                for read in step.reads
+            )
+            params = canonical_json(step.params())
+            nodes.append(
+                Node(f"step:{name}", "toyactions.concat", params, inputs, f"build/step/{name}")
+            )
+        return graph(nodes, [Source("source:files", self.source, ("*.txt",))])
+
+    def doit(self, *arguments: str) -> int:
+        """Run doit in this process; returns its exit code."""
+        current = session(self.root, self.graph(), self.cache, code_root=self.root)
+        namespace = {
+            "DOIT_CONFIG": doit_config(current),
+            "task_steps": lambda: doit_tasks(current),
+        }
+        for module in [name for name in sys.modules if name.startswith("toyactions")]:
+            del sys.modules[module]
+        sys.path.insert(0, str(self.root))
+        try:
+            return DoitMain(ModuleTaskLoader(namespace)).run(list(arguments)) or 0
+        finally:
+            sys.path.remove(str(self.root))
+
+    def executed(self) -> set[str]:
+        """Steps whose action ran in the last run."""
+        return {name.removeprefix("step:") for name in executed(self.root)}
+
+    def output(self, name: str) -> Path:
+        return self.root / "build" / "step" / name / "out.txt"
+
+    def contents(self) -> dict[str, str | None]:
+        """What each step's output holds now, None where there is none."""
+        return {
+            name: self.output(name).read_text() if self.output(name).exists() else None
+            for name in self.steps
+        }
+
+
+def evaluate(steps: Mapping[str, Step], source: Mapping[str, str]) -> dict[str, str | None]:
+    """Contents of every step by the definition; None for what fails or needs what fails."""
+    found: dict[str, str | None] = {}
+
+    def value(name: str) -> str | None:
+        if name not in found:
+            step = steps[name]
+            parts: dict[str, str | None] = {}
+            for read in step.reads:
+                if read.endswith(".txt"):
+                    parts[f"files/{read}"] = source.get(read, "")
+                else:
+                    parts[f"{read}/out.txt"] = value(read)
+            if step.fail or None in parts.values():
+                found[name] = None
+            else:
+                text = step.text + "".join(str(parts[place]) for place in sorted(parts))
+                found[name] = text[: step.keep] or "-"
+        return found[name]
+
+    return {name: value(name) for name in steps}

@@ -1,0 +1,187 @@
+"""The layers: who may import whom, and who may print, read the environment or use the network."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYERS = ("cache", "olmo", "tasks")
+
+DOIT = {
+    "tasks/checker.py",
+    "tasks/commands.py",
+    "tasks/graph.py",
+    "tasks/run.py",
+}
+OLMO_OUTSIDE_ACTIONS = {
+    "tasks/commands.py",  # chat, and errors
+    "tasks/graph.py",  # errors
+    "tasks/matrix.py",  # the tables of names that a matrix may use
+}
+TVM = {
+    "olmo/canonical_ir.py",
+    "olmo/compile.py",
+    "olmo/cpu_schedule.py",
+    "olmo/entrypoints.py",
+    "olmo/kv_cache.py",
+    "olmo/lower.py",
+    "olmo/model.py",
+    "olmo/pipeline.py",
+    "olmo/quantized_layers.py",
+    "olmo/runtime.py",
+}
+NETWORK = {"tasks/actions/download.py"}
+PRINTING = {"tasks/commands.py", "olmo/embedded/train.py"}
+STREAMS = {  # sys.stdout and sys.stderr
+    "tasks/commands.py",
+    "tasks/reporter.py",
+    "tasks/run.py",
+    "olmo/cli.py",
+    "olmo/__main__.py",
+    "olmo/console.py",
+    "olmo/embedded/train.py",
+}
+ENVIRONMENT = {
+    "tasks/graph.py",
+    "tasks/reporter.py",
+    "olmo/link.py",  # passes it on to the linker, with its cache directory
+}
+
+
+def modules() -> list[Path]:
+    return sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names a module imports, at any depth."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def importers(top: str) -> set[str]:
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in modules()
+        if any(name.partition(".")[0] == top for name in imports(path))
+    }
+
+
+def users(*names: str) -> set[str]:
+    """Modules that use an attribute such as `sys.stdout` or call a built-in such as `print`."""
+    found = set()
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                name = f"{node.value.id}.{node.attr}"
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                name = node.func.id
+            else:
+                continue
+            if name in names:
+                found.add(path.relative_to(ROOT).as_posix())
+    return found
+
+
+def test_cache_knows_only_itself() -> None:
+    for top in ("olmo", "tasks", "doit", "tvm", "numpy"):
+        assert not {path for path in importers(top) if path.startswith("cache/")}, top
+
+
+def test_olmo_knows_neither_store_nor_graph() -> None:
+    for top in ("cache", "tasks", "doit"):
+        assert not {path for path in importers(top) if path.startswith("olmo/")}, top
+
+
+def test_only_the_doit_side_imports_doit() -> None:
+    assert importers("doit") == DOIT
+
+
+def test_only_actions_and_edges_import_olmo() -> None:
+    outside = {path for path in importers("olmo") if path.startswith("tasks/")}
+    assert {path for path in outside if not path.startswith("tasks/actions/")} == OLMO_OUTSIDE_ACTIONS
+
+
+def test_actions_know_only_olmo() -> None:
+    for path in (ROOT / "tasks/actions").glob("*.py"):
+        own = {name for name in imports(path) if name.partition(".")[0] in ("cache", "tasks")}
+        assert all(name.startswith("tasks.actions") for name in own), path
+
+
+def test_tvm_is_imported_only_where_models_are_traced_compiled_or_run() -> None:
+    assert importers("tvm") == TVM
+
+
+def test_the_network_is_used_only_by_the_download() -> None:
+    for top in ("socket", "http", "urllib", "huggingface_hub", "requests", "httpx"):
+        assert importers(top) <= NETWORK, top
+
+
+def test_only_commands_print() -> None:
+    assert users("print") <= PRINTING
+    assert users("sys.stdout", "sys.stderr") <= STREAMS
+
+
+def test_the_environment_is_read_at_the_edge() -> None:
+    assert users("os.environ", "os.getenv", "getenv") <= ENVIRONMENT
+
+
+def test_nothing_untrusted_is_executed() -> None:
+    assert users("eval", "exec", "pickle.load", "pickle.loads", "marshal.loads") == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("olmo", "tvm numpy doit"),
+        ("olmo.config", "tvm numpy"),
+        ("olmo.targets", "tvm numpy"),
+        ("olmo.quantization", "tvm numpy"),
+        ("olmo.compile_spec", "tvm numpy"),
+        ("olmo.embedded", "tvm numpy torch"),
+        ("cache.local", "tvm numpy doit olmo"),
+        ("tasks.graph", "tvm numpy rich huggingface_hub tokenizers safetensors"),
+        ("tasks.run", "tvm numpy rich huggingface_hub tokenizers safetensors"),
+    ],
+)
+def test_imports_stay_light(module: str, absent: str) -> None:
+    script = f"import {module}, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert not set(absent.split()) & set(done.stdout.split())
+
+
+def test_no_import_cycle() -> None:
+    names = {path: _name(path) for path in modules()}
+    known = set(names.values())
+    graph = {
+        name: {found for found in imports(path) if found in known and found != name}
+        for path, name in names.items()
+    }
+    state: dict[str, int] = {}
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert state.get(name) != 1, " → ".join([*trail, name])
+        if name in state:
+            return
+        state[name] = 1
+        for other in sorted(graph[name]):
+            visit(other, (*trail, name))
+        state[name] = 2
+
+    for name in sorted(graph):
+        visit(name, ())
+
+
+def _name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)

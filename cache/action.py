@@ -99,6 +99,7 @@ def encode_result(result: ActionResult) -> bytes:
 
     Raises:
         InvalidPath: an output path that `decode_result` would refuse.
+        CorruptBlob: there are no outputs.
     """
     _check_outputs(result.outputs)
     return b"".join(
@@ -114,8 +115,8 @@ def decode_result(data: bytes) -> ActionResult:
     executable bits of its outputs.
 
     Raises:
-        CorruptBlob: no `ActionResult`, or that of a failed action, or one with output
-            directories (whose files are not known from it), or with a malformed digest.
+        CorruptBlob: no `ActionResult`, or that of a failed action, or one without outputs, with
+            output directories (whose files are not known from it), or with a malformed digest.
         InvalidPath: an output path is not canonical, is given twice, lies inside another one,
             differs from another one in case only, or is a symlink.
     """
@@ -138,7 +139,13 @@ def decode_result(data: bytes) -> ActionResult:
 
 
 def _check_outputs(outputs: Collection[str]) -> None:
-    """Refuse outputs that could not all exist, each under its own name, on every file system."""
+    """Refuse outputs that could not all exist, each under its own name, on every file system.
+
+    No outputs at all are refused, too: the empty message would be such a result, and a store
+    that lost the bytes of an entry could serve it for any action.
+    """
+    if not outputs:
+        raise CorruptBlob("a result without outputs")
     spelled: dict[str, str] = {}  # outputs and directories, as a file system may fold them
     directories: set[str] = set()
     for path in outputs:

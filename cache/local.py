@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import stat
 import time
@@ -18,9 +17,8 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from cache import copying, guarded
+from cache import copying, guarded, sealing
 from cache import digest as digests
-from cache.action import ActionResult, decode_result, encode_result
 from cache.digest import FileHash
 from cache.errors import CacheError, CorruptBlob, MissingBlob, unavailable
 from cache.layout import FILE_MODE, Layout, make_directory, parent, publish_over
@@ -29,10 +27,10 @@ from cache.stat_cache import StatCache
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from cache.action import ActionResult
     from cache.digest import Digest
 
 _MAX_RESULT_BYTES = 64 << 20  # half a million outputs
-_SEAL_BYTES = 65  # sha256 in hex and a newline
 _ATTEMPTS = 10
 # The file system, or the number of links that a file already has, forbids one more.
 _NO_LINKS = frozenset(
@@ -189,20 +187,19 @@ class LocalStore:
             return None
         except OSError as error:
             raise unavailable(error, path) from error
-        if entry is None or _seal_of(key, entry[_SEAL_BYTES:]) != entry[:_SEAL_BYTES]:
-            return None
         try:
-            result = decode_result(entry[_SEAL_BYTES:])
+            result = None if entry is None else sealing.unseal(key, entry)
         except CacheError:
             return None
-        return result if all(map(self.contains, result.outputs.values())) else None
+        complete = result is not None and all(map(self.contains, result.outputs.values()))
+        return result if complete else None
 
     def put_result(self, key: Digest, result: ActionResult) -> None:
         """Remember the result of an action, durably; MissingBlob if an output's blob is missing.
 
         The outputs are on disk before the entry is, and the entry before this returns.
         """
-        message = encode_result(result)
+        entry = sealing.seal(key, result)
         outputs = set(result.outputs.values())
         if missing := self.missing(outputs):
             raise _missing(min(missing))
@@ -211,7 +208,7 @@ class LocalStore:
         with self._layout.writing(), self._layout.temporary() as (descriptor, path):
             for blob in (*blobs, *sorted(set(map(parent, blobs)))):
                 copying.sync(blob)
-            copying.write(descriptor, _seal_of(key, message) + message)
+            copying.write(descriptor, entry)
             os.fchmod(descriptor, FILE_MODE)
             os.fsync(descriptor)
             make_directory(parent(target))
@@ -367,11 +364,6 @@ def _read_file(path: str, least: int, most: int) -> bytes | None:
         return b"".join(parts)
     finally:
         os.close(descriptor)
-
-
-def _seal_of(key: Digest, message: bytes) -> bytes:
-    """Return the checksum line that binds a result to its key, on this disk."""
-    return hashlib.sha256(f"{key}\n".encode() + message).hexdigest().encode() + b"\n"
 
 
 def _same_file(one: str, other: str) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cache import digest as digests
-from cache.action import ActionResult, decode_result, encode_result
+from cache import sealing
 from cache.errors import CacheError, CorruptBlob, MissingBlob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cache.action import ActionResult
     from cache.digest import Digest
 
 
@@ -46,17 +47,17 @@ class MemoryStore:
     def get_result(self, key: Digest) -> ActionResult | None:
         """Return the result of an action, or None if there is no complete one."""
         try:
-            result = decode_result(self.results[key])
+            result = sealing.unseal(key, self.results[key])
         except (KeyError, CacheError):
             return None
         return None if self.missing(result.outputs.values()) else result
 
     def put_result(self, key: Digest, result: ActionResult) -> None:
         """Remember the result of an action; MissingBlob if an output's blob is missing."""
-        encoded = encode_result(result)
+        entry = sealing.seal(key, result)
         if missing := self.missing(result.outputs.values()):
             raise MissingBlob(f"result {key}: blob {min(missing)} is missing")
-        self.results[key] = encoded
+        self.results[key] = entry
 
     def _holds(self, digest: Digest) -> bool:
         """Return whether the blob is held intact; a damaged one is dropped."""

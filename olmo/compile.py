@@ -19,7 +19,7 @@ from tvm import relax
 from olmo import canonical_ir, pipeline
 from olmo.errors import OlmoError, unknown
 from olmo.link import link
-from olmo.targets import Target
+from olmo.target import Target
 
 # Optimisation levels as MLC's users type them, and the level of TVM's pass context.
 OPT_LEVELS: Mapping[str, int] = {"O0": 0, "O1": 1, "O2": 2, "O3": 3}

@@ -4,46 +4,13 @@
 libraries of one kind share one lowered module. Imports neither numpy nor tvm.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from olmo.errors import OlmoError, unknown
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One platform.
-
-    `tvm` and `host` are dictionaries for `tvm.target.Target`; `suffix` is that of the library's
-    file; `zig_target` the triple zig links for; `system_lib` whether symbols are registered by
-    static linking instead of being loaded from a shared library.
-    """
-
-    name: str
-    kind: str
-    tvm: Mapping[str, Any] = field(hash=False)
-    host: Mapping[str, Any] | None = field(hash=False)
-    suffix: str
-    zig_target: str
-    system_lib: bool = False
-
-    def to_json(self) -> bytes:
-        """Return canonical bytes of everything a build of this target depends on.
-
-        The name is not part of it: a target of the same content builds the same library.
-        """
-        content = {
-            "host": None if self.host is None else dict(self.host),
-            "kind": self.kind,
-            "suffix": self.suffix,
-            "system_lib": self.system_lib,
-            "tvm": dict(self.tvm),
-            "zig_target": self.zig_target,
-        }
-        return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+from olmo.target import Target
 
 
 _BUILT_IN = (

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from olmo import embedded
-from olmo.errors import OlmoError  # CONV
+from olmo import conversation, embedded
+from olmo.errors import OlmoError
 from olmo.quantization import QUANTIZATIONS
 from olmo.targets import TARGETS, Target, custom
 from tasks.errors import BuildError
@@ -186,11 +186,11 @@ def _embedded_model(
         problems.unknown(where, "embedded model", name, embedded.NAMES)
         return None
     path = embedded.path(name)
-    template = embedded.conv_template(name) if "conv_template" not in table else None
+    given = "conv_template" in table
     return Model(
         name,
         "embedded",
-        template or _template(where, table, problems),
+        _template(where, table, problems) if given else embedded.conv_template(name),
         path=path,
         questions=_questions(where, table, base, problems) or path / "questions.json",
     )

@@ -6,6 +6,7 @@ Names are `kind:model[:quantization[:window[:target]]]`. A node is shared by eve
 from __future__ import annotations
 
 import glob
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -126,7 +127,7 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
         _node(
             compiled,
             "compile",
-            {"target": target.to_json(), "suffix": target.suffix},
+            {"target": json.loads(target.to_json())},
             Selection(lower, ("*",)),
         ),
         _node(verify, "verify", {"target": row.target}, *verify_inputs),

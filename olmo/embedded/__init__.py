@@ -1,7 +1,9 @@
 """Models that live in the repository, so that a build needs no network."""
 
+import json
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 NAMES = ("olmo-tiny",)
 
@@ -19,3 +21,8 @@ def path(name: str) -> Path:
             f"no embedded model is named {name!r}: {guess}embedded models: {', '.join(NAMES)}"
         )
     return Path(__file__).parent / name
+
+def conv_template(name: str) -> dict[str, Any]:
+    """Return the conversation template that an embedded model was trained with."""
+    found: dict[str, Any] = json.loads((path(name) / "conv_template.json").read_bytes())
+    return found

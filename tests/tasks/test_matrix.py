@@ -60,7 +60,7 @@ def test_paths_start_at_the_matrix(tmp_path: Path) -> None:
 def test_a_template_of_ones_own(tmp_path: Path) -> None:
     text = (
         TINY
-        + 'conv_template = { name = "mine", roles = { user = "Q:", assistant = "A:" } }\n'
+        + 'conv_template = { name = "mine", seps = ["\\n"], roles = { user = "Q:", assistant = "A:" } }\n'
         + TINY_ROW
     )
     assert load(write(tmp_path, text)).models["olmo-tiny"].conv_template["name"] == "mine"
@@ -80,7 +80,7 @@ HF = '[models.m]\nsource = "hf"\nrepo = "a/b"\nconv_template = "LM"\n'
         ("", "release: there is nothing to build"),
         (TINY + TINY_ROW + "[module]\n", "module: unknown key 'module' .*did you mean 'models'"),
         (TINY + 'sourse = "x"\n' + TINY_ROW, r"models.olmo-tiny.sourse: unknown key .*'source'"),
-        (TINY + TINY_ROW.replace("q0f32", "q4f16_l"), r"release\[0\].quantizations\[0\]: unknown quantization 'q4f16_l' .*q4f16_1"),
+        (TINY + TINY_ROW.replace("q0f32", "q4f16_l"), r"release\[0\].quantizations\[0\]: unknown quantization 'q4f16_l' .*did you mean"),
         (TINY + TINY_ROW.replace('"q0f32"', '"q4f16_ft"'), "q4f16_ft cannot be built: "),
         (TINY + TINY_ROW.replace("256", "0"), r"windows\[0\]: a window is a positive number"),
         (TINY + TINY_ROW.replace("256", "true"), r"windows\[0\]: a window is a positive number"),

@@ -1,0 +1,185 @@
+"""Which nodes of the real chain run after which change: each set exact."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from tasks.reporter import executed
+
+ROOT = Path(__file__).resolve().parents[1]
+GOLDEN = ROOT / "tests" / "golden" / "pub-a"
+
+MATRIX = """
+[models.m]
+source = "local"
+path = "checkpoint"
+conv_template = "LM"
+
+[targets.mine]
+base = "linux-x86_64-cpu"
+mcpu = "x86-64-v3"
+
+[[release]]
+models = ["m"]
+quantizations = ["q0f32"]
+windows = [256]
+targets = ["linux-x86_64-cpu", "mine"]
+"""
+ROWS = {"linux-x86_64-cpu", "mine"}
+
+
+@dataclass
+class Clone:
+    """A copy of the project with a matrix and a checkpoint of its own, over a shared store."""
+
+    root: Path
+    cache: Path
+
+    def doit(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "doit", *arguments],
+            cwd=self.root,
+            env={**os.environ, "OLMILL_CACHE_DIR": str(self.cache), "TERM": "dumb"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def build(self) -> set[str]:
+        """Build everything; returns the nodes whose action ran."""
+        done = self.doit()
+        assert done.returncode == 0, done.stderr
+        return set(executed(self.root))
+
+    def edit(self, path: str, change: Callable[[str], str]) -> None:
+        file = self.root / path
+        before = file.read_text()
+        after = change(before)
+        assert after != before
+        file.write_text(after)
+
+
+def clone(root: Path, cache: Path) -> Clone:
+    root.mkdir()
+    for name in ("cache", "olmo", "tasks"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dodo.py", "pyproject.toml"):
+        shutil.copyfile(ROOT / name, root / name)
+    shutil.copytree(GOLDEN, root / "checkpoint")
+    (root / "matrix.toml").write_text(MATRIX)
+    return Clone(root, cache)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that holds everything of the matrix, built once."""
+    base = tmp_path_factory.mktemp("base")
+    built = clone(base / "project", base / "store").build()
+    kinds = {name.partition(":")[0] for name in built}
+    assert kinds == {"download", "convert", "gen_config", "lower", "compile", "verify", "package"}
+    return base / "store"
+
+
+@pytest.fixture
+def project(store: Path, tmp_path: Path) -> Clone:
+    """A fresh clone elsewhere, everything restored."""
+    made = clone(tmp_path / "elsewhere", store)
+    assert made.build() == set()
+    return made
+
+
+def rows(kind: str, window: int = 256, targets: set[str] = ROWS) -> set[str]:
+    return {f"{kind}:m:q0f32:{window}:{target}" for target in targets}
+
+
+def test_a_fresh_clone_elsewhere_runs_nothing(project: Clone) -> None:
+    assert (project.root / "dist/m-q0f32-ctx256-MLC/tensor-cache.json").is_file()
+    assert (project.root / "dist/libs/m-q0f32-ctx256-mine.so").is_file()
+
+
+def test_the_conversation_template(project: Clone) -> None:
+    project.edit("matrix.toml", lambda text: text.replace('"LM"', '"olmo"'))
+    assert project.build() == {"gen_config:m:q0f32:256"} | rows("verify") | rows("package")
+
+
+def test_another_window(project: Clone) -> None:
+    project.edit("matrix.toml", lambda text: text.replace("[256]", "[256, 512]"))
+    assert project.build() == (
+        {"gen_config:m:q0f32:512", "lower:m:q0f32:512:llvm"}
+        | rows("compile", 512)
+        | rows("verify", 512)
+        | rows("package", 512)
+    )
+
+
+def test_a_comment_in_the_model(project: Clone) -> None:
+    project.edit("olmo/model.py", lambda text: text + "\n# a comment\n")
+    assert project.build() == set()
+
+
+def test_a_local_variable_of_the_model(project: Clone) -> None:
+    def rename(text: str) -> str:
+        """Rename the first variable that a method of the model assigns."""
+        start = text.index("def forward")
+        found = re.search(r"\n        (\w+) = ", text[start:])
+        assert found is not None
+        end = text.find("\n    def ", start + found.start())
+        body = text[start : end if end > 0 else None]
+        renamed = re.sub(rf"(?<![.\w]){found[1]}(?!\w|=)", f"{found[1]}_renamed", body)
+        return text.replace(body, renamed)
+
+    project.edit("olmo/model.py", rename)
+    assert project.build() == {"lower:m:q0f32:256:llvm"}
+
+
+def test_one_weight(project: Clone) -> None:
+    path = project.root / "checkpoint/model.safetensors"
+    weights = load_file(path)
+    weights["model.layers.0.mlp.down_proj.weight"][0, 0] += np.float32(0.25)
+    save_file(weights, path)
+    assert project.build() == {"convert:m:q0f32"} | rows("verify") | rows("package")
+
+
+def test_an_option_of_one_target(project: Clone) -> None:
+    project.edit("matrix.toml", lambda text: text.replace('"x86-64-v3"', '"x86-64-v2"'))
+    mine = {"mine"}
+    assert project.build() == (
+        rows("compile", targets=mine) | rows("verify", targets=mine) | rows("package", targets=mine)
+    )
+
+
+def test_touching_every_file(project: Clone) -> None:
+    for path in sorted(project.root.rglob("*")):
+        path.touch()
+    assert project.build() == set()
+
+
+def test_deleting_what_was_made(project: Clone) -> None:
+    def files() -> dict[str, bytes]:
+        dist = project.root / "dist"
+        return {str(p.relative_to(dist)): p.read_bytes() for p in dist.rglob("*") if p.is_file()}
+
+    before = files()
+    shutil.rmtree(project.root / "dist")
+    shutil.rmtree(project.root / "build")
+    assert project.build() == set()
+    assert files() == before
+
+
+def test_what_conversion_does_not_read_of_the_config(project: Clone) -> None:
+    project.edit(
+        "checkpoint/config.json",
+        lambda text: text.replace('"rope_theta": 10000.0', '"rope_theta": 20000.0'),
+    )
+    built = project.build()
+    assert "convert:m:q0f32" not in built
+    assert "lower:m:q0f32:256:llvm" in built

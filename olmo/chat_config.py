@@ -168,7 +168,10 @@ def _sources(
     config_json: object, generation_config: object | None
 ) -> tuple[tuple[str, Mapping[str, Any]], ...]:
     """Return what may hold token ids and sampling defaults, the first that has a value wins."""
-    named = (("generation_config.json", generation_config or {}), ("config.json", config_json))
+    named = (
+        ("generation_config.json", {} if generation_config is None else generation_config),
+        ("config.json", config_json),
+    )
     for name, obj in named:
         if not isinstance(obj, Mapping):
             raise OlmoError(f"{name}: expected a table of fields, found {type(obj).__name__}")

@@ -48,7 +48,9 @@ def main(count: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         base = Path(directory)
         steps = {
-            f"s{i:05d}": Step(f"{i}", sorted({f"s{j:05d}" for j in (i // 2, i // 3, i - 7) if 0 <= j < i}), 64)
+            f"s{i:05d}": Step(
+                f"{i}", sorted({f"s{j:05d}" for j in (i // 2, i // 3, i - 7) if 0 <= j < i}), 64
+            )
             for i in range(count)
         }
         project = Project(base / "p", base / "cache", steps)
@@ -58,7 +60,13 @@ def main(count: int) -> None:
         (project.root / "steps.json").write_text(json.dumps(values))
         doit = (sys.executable, "-m", "doit")
         started = time.perf_counter()
-        subprocess.run(doit, cwd=project.root, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        subprocess.run(
+            doit,
+            cwd=project.root,
+            check=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
         print(f"build {count} nodes: {time.perf_counter() - started:.2f} s")
         for name, command in {
             "python alone": (sys.executable, "-c", "pass"),

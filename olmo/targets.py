@@ -4,7 +4,9 @@
 libraries of one kind share one lowered module. Imports neither numpy nor tvm.
 """
 
+import platform
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -58,6 +60,13 @@ def target(name: str) -> Target:
     if name not in TARGETS:
         raise unknown("target", name, TARGETS)
     return TARGETS[name]
+
+
+def runs_here(target: Target) -> bool:
+    """Whether this machine can load and run libraries of `target` itself."""
+    triple = str(target.tvm.get("mtriple", ""))
+    here = f"{platform.machine()}-unknown-{sys.platform}"
+    return target.kind == "llvm" and triple.startswith(here)
 
 
 def custom(name: str, base: str, overrides: Mapping[str, Any]) -> Target:

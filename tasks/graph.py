@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cache.local import LocalStore
 from doit import get_var
 from doit.dependency import UptodateCalculator
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
 from cache.errors import CacheError
+from cache.local import LocalStore
 from olmo.errors import OlmoError
 from tasks import matrix as matrix_file
 from tasks.checker import ContentChecker

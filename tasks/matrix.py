@@ -18,7 +18,8 @@ from typing import Any, Literal
 from olmo import conversation, embedded
 from olmo.errors import OlmoError
 from olmo.quantization import QUANTIZATIONS
-from olmo.targets import TARGETS, Target, custom
+from olmo.target import Target
+from olmo.targets import TARGETS, custom
 from tasks.errors import BuildError
 
 SourceKind = Literal["embedded", "hf", "local"]
@@ -158,13 +159,13 @@ def _models(value: Any, base: Path, problems: _Problems) -> dict[str, Model]:
     models = {}
     for name, table in _table("models", value, problems).items():
         where = f"models.{name}"
-        source = table.get("source")
+        source = str(table.get("source", ""))
         if source not in _MODEL_KEYS:
             known = ", ".join(map(repr, _MODEL_KEYS))
-            if source is None:
+            if not source:
                 problems.add(where, "source is missing", f"one of {known}")
             else:
-                problems.unknown(f"{where}.source", "source", str(source), _MODEL_KEYS)
+                problems.unknown(f"{where}.source", "source", source, _MODEL_KEYS)
             continue
         allowed = ("source", "conv_template", "questions", *_MODEL_KEYS[source])
         problems.keys(where, table, allowed)
@@ -394,7 +395,7 @@ def _exclusions(
     if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
         problems.add(f"{where}.exclude", "expected a list of tables such as { window = 256 }")
         return []
-    good = []
+    good: list[Mapping[str, Any]] = []
     for number, rule in enumerate(value):
         place = f"{where}.exclude[{number}]"
         problems.keys(place, rule, _EXCLUDE_KEYS)

@@ -6,13 +6,14 @@ and the plan announced; after each node, its success is in the database.
 
 from __future__ import annotations
 
-import codecs
 import multiprocessing
 import os
 import sys
 import threading
 import time
-from typing import Any
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TextIO
 
 from doit import cmd_run
 from doit.control import TaskControl
@@ -31,6 +32,7 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
     """What every kind of runner adds: the plan before, the record after each node."""
 
     session: Session
+    final_result: int
 
     def run_all(self, task_dispatcher: Any) -> int:
         """Assess the selection, announce the plan, run."""
@@ -138,18 +140,17 @@ class Run(cmd_run.Run):  # type: ignore[misc]  # doit has no type information
             _without_dependencies(self.control)
         runner_class = _runner_class(num_process, par_type)
         runner_class.session = session
-        opened = codecs.open(outfile, "w", encoding="utf-8") if isinstance(outfile, str) else None
-        try:
+        with ExitStack() as stack:
+            stream: TextIO = sys.stderr
+            if isinstance(outfile, str):
+                stream = stack.enter_context(Path(outfile).open("w", encoding="utf-8"))
             reporter_class = self.reporters[reporter] if isinstance(reporter, str) else reporter
-            report = reporter_class(opened or sys.stderr, {"failure_verbosity": failure_verbosity})
-            stream = Stream(verbosity, force_verbosity)
-            arguments = [self.dep_manager, report, continue_, always, stream]
+            report = reporter_class(stream, {"failure_verbosity": failure_verbosity})
+            tasks_stream = Stream(verbosity, force_verbosity)
+            arguments = [self.dep_manager, report, continue_, always, tasks_stream]
             if num_process:
                 arguments.append(num_process)
             return runner_class(*arguments).run_all(self.control.task_dispatcher())
-        finally:
-            if opened is not None:
-                opened.close()
 
 
 def _without_dependencies(control: Any) -> None:

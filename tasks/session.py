@@ -46,8 +46,7 @@ class Session:
         In a run its producers are finished by now: it is decided again if one had to be touched.
         """
         known = self.decided.get(node.name)
-        touched = self.running and not all(self._untouched(name) for name in producers(node))
-        if known is None or touched:
+        if known is None or (self.running and self._outdated(known)):
             known = self.decided[node.name] = assess_one(
                 self.workspace,
                 self.keys,
@@ -58,11 +57,12 @@ class Session:
             )
         return known.state is State.CURRENT
 
-    def _untouched(self, name: str) -> bool:
-        if name in self.workspace.graph.sources:
-            return True
-        known = self.decided.get(name)
-        return known is not None and known.state is State.CURRENT
+    def _outdated(self, known: Assessment) -> bool:
+        """Whether an assessment made before the run has to be made again."""
+        return known.state is State.WAITING or any(
+            name in self.decided and self.decided[name].state is not State.CURRENT
+            for name in producers(known.node)
+        )
 
 
 def record(values: Values) -> Record | None:

@@ -54,7 +54,7 @@ class StateDB:
         entries = self._entries.get(task_id)
         if isinstance(entries, str):
             entries = self._entries[task_id] = self.codec.decode(entries)
-        return entries  # type: ignore[return-value]  # decoded JSON object
+        return entries
 
     def _save(self, task_id: str) -> None:
         value = self.codec.encode(self._task(task_id))

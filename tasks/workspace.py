@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from cache.local import LocalStore
-
 from cache import guarded
 from cache.digest import Digest, of_bytes, parse
+from cache.local import LocalStore
 from cache.merkle import check_path
 from tasks.errors import BuildError
 from tasks.node import Graph, Node, Source, canonical_json

@@ -1,22 +1,14 @@
 """Which nodes of the real chain run after which change: each set exact."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tasks.reporter import executed
-
-ROOT = Path(__file__).resolve().parents[1]
-GOLDEN = ROOT / "tests" / "golden" / "pub-a"
+from tests.clone import Clone, clone
 
 MATRIX = """
 [models.m]
@@ -37,53 +29,11 @@ targets = ["linux-x86_64-cpu", "mine"]
 ROWS = {"linux-x86_64-cpu", "mine"}
 
 
-@dataclass
-class Clone:
-    """A copy of the project with a matrix and a checkpoint of its own, over a shared store."""
-
-    root: Path
-    cache: Path
-
-    def doit(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "doit", *arguments],
-            cwd=self.root,
-            env={**os.environ, "OLMILL_CACHE_DIR": str(self.cache), "TERM": "dumb"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def build(self) -> set[str]:
-        """Build everything; returns the nodes whose action ran."""
-        done = self.doit()
-        assert done.returncode == 0, done.stderr
-        return set(executed(self.root))
-
-    def edit(self, path: str, change: Callable[[str], str]) -> None:
-        file = self.root / path
-        before = file.read_text()
-        after = change(before)
-        assert after != before
-        file.write_text(after)
-
-
-def clone(root: Path, cache: Path) -> Clone:
-    root.mkdir()
-    for name in ("cache", "olmo", "tasks"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dodo.py", "pyproject.toml"):
-        shutil.copyfile(ROOT / name, root / name)
-    shutil.copytree(GOLDEN, root / "checkpoint")
-    (root / "matrix.toml").write_text(MATRIX)
-    return Clone(root, cache)
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that holds everything of the matrix, built once."""
     base = tmp_path_factory.mktemp("base")
-    built = clone(base / "project", base / "store").build()
+    built = clone(base / "project", base / "store", MATRIX).build()
     kinds = {name.partition(":")[0] for name in built}
     assert kinds == {"download", "convert", "gen_config", "lower", "compile", "verify", "package"}
     return base / "store"
@@ -92,7 +42,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(store: Path, tmp_path: Path) -> Clone:
     """A fresh clone elsewhere, everything restored."""
-    made = clone(tmp_path / "elsewhere", store)
+    made = clone(tmp_path / "elsewhere", store, MATRIX)
     assert made.build() == set()
     return made
 
@@ -164,15 +114,11 @@ def test_touching_every_file(project: Clone) -> None:
 
 
 def test_deleting_what_was_made(project: Clone) -> None:
-    def files() -> dict[str, bytes]:
-        dist = project.root / "dist"
-        return {str(p.relative_to(dist)): p.read_bytes() for p in dist.rglob("*") if p.is_file()}
-
-    before = files()
+    before = project.dist()
     shutil.rmtree(project.root / "dist")
     shutil.rmtree(project.root / "build")
     assert project.build() == set()
-    assert files() == before
+    assert project.dist() == before
 
 
 def test_what_conversion_does_not_read_of_the_config(project: Clone) -> None:

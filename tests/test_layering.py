@@ -107,7 +107,9 @@ def test_only_the_doit_side_imports_doit() -> None:
 
 def test_only_actions_and_edges_import_olmo() -> None:
     outside = {path for path in importers("olmo") if path.startswith("tasks/")}
-    assert {path for path in outside if not path.startswith("tasks/actions/")} == OLMO_OUTSIDE_ACTIONS
+    assert {
+        path for path in outside if not path.startswith("tasks/actions/")
+    } == OLMO_OUTSIDE_ACTIONS
 
 
 def test_actions_know_only_olmo() -> None:

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from olmo.target import Target
-
 from olmo.compile import compile_library
+from olmo.target import Target
 
 TOOLS = ("ziglang",)
 

@@ -36,5 +36,5 @@ def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:
         "files": files,
         "verified": json.loads((inputs / "verify" / "report.json").read_bytes()),
     }
-    place = Path(f"libs/{params['library']}").with_suffix(".json")
-    (outputs / place).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    beside = (outputs / "libs" / params["library"]).with_suffix(".json")
+    beside.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

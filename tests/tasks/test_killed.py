@@ -14,7 +14,7 @@ ROUNDS = 50
 ROOT = Path(__file__).resolve().parents[2]
 
 # A dodo.py over a toy project; waits on standard output, one line for each finished node.
-DODO = '''
+DODO = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
@@ -29,7 +29,7 @@ DOIT_CONFIG = doit_config(SESSION)
 
 def task_steps():
     yield from doit_tasks(SESSION)
-'''
+"""
 
 
 def start(project: Project, *arguments: str) -> subprocess.Popen[str]:
@@ -58,9 +58,15 @@ def test_killed_builds_go_on(tmp_path: Path) -> None:
             finished = set()
             for step in project.steps.values():
                 step.text += f"{round_number}"
-        (project.root / "steps.json").write_text(json.dumps({n: vars(s) for n, s in project.steps.items()}))
+        (project.root / "steps.json").write_text(
+            json.dumps({n: vars(s) for n, s in project.steps.items()})
+        )
         parallel = chance.choice([[], ["-n", "2"], ["-n", "2", "-P", "thread"]])
-        lines, extra, whole_group = chance.randrange(12), chance.random() * 0.02, chance.random() < 0.7
+        lines, extra, whole_group = (
+            chance.randrange(12),
+            chance.random() * 0.02,
+            chance.random() < 0.7,
+        )
         with start(project, *parallel) as process:
             said = kill_after(process, lines, extra, whole_group)
         built = {line.split()[1].removeprefix("step:") for line in said if line.startswith("built")}
@@ -72,9 +78,13 @@ def test_killed_builds_go_on(tmp_path: Path) -> None:
     assert project.contents() == evaluate(project.steps, {})
     leftovers = [
         path
-        for directory in (project.root / "build", project.root / "build/tmp", project.cache / "v1/tmp")
+        for directory in (
+            project.root / "build",
+            project.root / "build/tmp",
+            project.cache / "v1/tmp",
+        )
         for path in directory.glob("*")
-        if path.is_dir() and directory.name == "tmp" or path.name.endswith(".tmp")
+        if (path.is_dir() and directory.name == "tmp") or path.name.endswith(".tmp")
     ]
     assert leftovers == []
 

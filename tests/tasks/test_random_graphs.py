@@ -28,11 +28,13 @@ class Builds(RuleBasedStateMachine):
         self.root = Path(tempfile.mkdtemp(prefix="olmill-test-"))
         self.project = Project(self.root / "p", self.root / "cache")
         self.known: set[tuple[object, ...]] = set()
-        self.source = {name: "0" for name in FILES}
+        self.source = dict.fromkeys(FILES, "0")
         for name, text in self.source.items():
             (self.project.source / name).write_text(text)
         for index, name in enumerate(NAMES[: data.draw(st.integers(2, len(NAMES)))]):
-            reads = data.draw(st.lists(st.sampled_from([*NAMES[:index], *FILES]), max_size=3, unique=True))
+            reads = data.draw(
+                st.lists(st.sampled_from([*NAMES[:index], *FILES]), max_size=3, unique=True)
+            )
             self.project.steps[name] = Step(data.draw(TEXTS), reads, data.draw(KEEPS))
 
     def teardown(self) -> None:
@@ -83,7 +85,9 @@ class Builds(RuleBasedStateMachine):
         assert {n: t for n, t in found.items() if expected[n] is not None} == {
             n: t for n, t in expected.items() if t is not None
         }
-        self.known |= {self._preimage(name, expected) for name in runs if expected[name] is not None}
+        self.known |= {
+            self._preimage(name, expected) for name in runs if expected[name] is not None
+        }
 
     def _preimage(self, name: str, values: dict[str, str | None]) -> tuple[object, ...]:
         step = self.project.steps[name]

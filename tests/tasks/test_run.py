@@ -111,7 +111,9 @@ def test_comments_in_an_action_run_nothing(project: Project) -> None:
     assert project.executed() == set()
 
 
-@pytest.mark.parametrize("gone", ["build", "build/step/b/out.txt", "build/receipts", "build/state.sqlite"])
+@pytest.mark.parametrize(
+    "gone", ["build", "build/step/b/out.txt", "build/receipts", "build/state.sqlite"]
+)
 def test_what_is_deleted_is_restored(project: Project, gone: str) -> None:
     project.doit()
     path = project.root / gone
@@ -242,7 +244,12 @@ def test_list_status_propagates(project: Project, capsys: pytest.CaptureFixture[
     capsys.readouterr()
     project.doit("list", "--all", "--status", "-q")
     states = dict(reversed(line.split()) for line in capsys.readouterr().out.splitlines())
-    assert {name: states[f"step:{name}"] for name in "abcd"} == {"a": "U", "b": "R", "c": "U", "d": "R"}
+    assert {name: states[f"step:{name}"] for name in "abcd"} == {
+        "a": "U",
+        "b": "R",
+        "c": "U",
+        "d": "R",
+    }
 
 
 def test_info_gives_the_reason(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
@@ -303,3 +310,15 @@ def test_a_missing_source_is_one_message(
     shown = capsys.readouterr().err
     assert "source:files: cannot read" in shown
     assert "Traceback" not in shown
+
+
+def test_behind_equal_output_nothing_is_even_restored(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.steps["e"] = Step("E", ["d"])
+    project.doit()
+    project.steps["c"] = Step("CXX", ["a"], keep=1)
+    capsys.readouterr()
+    project.doit()
+    touched = [line.split()[:2] for line in capsys.readouterr().err.splitlines()[1:-1]]
+    assert touched == [["start", "step:c"], ["built", "step:c"]]

@@ -35,7 +35,8 @@ def lock(path: str) -> Iterator[None]:
             try:
                 yield
             finally:
-                os.unlink(path)  # noqa: PTH108  a str, not a Path
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)  # noqa: PTH108  a str, not a Path
             return
         finally:
             os.close(descriptor)

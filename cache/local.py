@@ -244,8 +244,9 @@ class LocalStore:
         """Make a file, open as `source`, a blob under its own inode."""
         os.fchmod(source, FILE_MODE)
         digest = self.stat.digest(name)
-        os.fsync(source)
-        self._publish(name, digest)
+        if not self.contains(digest):
+            os.fsync(source)
+            self._publish(name, digest)
         return digest
 
     def _copy_in(self, name: str, source: int) -> Digest:
@@ -367,7 +368,10 @@ def _read_file(path: str, least: int, most: int) -> bytes | None:
 
 
 def _same_file(one: str, other: str) -> bool:
-    first, second = os.lstat(one), os.lstat(other)
+    try:
+        first, second = os.lstat(one), os.lstat(other)
+    except FileNotFoundError:
+        return False
     return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
 
 

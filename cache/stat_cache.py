@@ -24,6 +24,7 @@ from cache.stat_database import Inode, StatDatabase, opened, sealed
 
 _TICK_NS = 20_000_000  # two jiffies at the slowest common rate (100 Hz)
 _COARSE_TICK_NS = 2_000_000_000  # file systems that keep whole seconds; FAT keeps even ones
+_NS_LIMIT = 1 << 63  # the year 2262; a file may claim to be later
 _ATTEMPTS = 10
 _SAVE_EVERY = 2048
 _STRIPES = 64
@@ -251,11 +252,13 @@ class StatCache:
     def _set(self, status: os.stat_result, row: _Row) -> None:
         inode = _inode(status)
         with self._lock:
-            self._rows[inode] = self._unsaved[inode] = row
+            self._rows[inode] = row
+            if abs(row.mtime_ns) < _NS_LIMIT:
+                self._unsaved[inode] = row
             if len(self._unsaved) >= _SAVE_EVERY:
                 self.flush()
 
-    def _after_fork(self) -> None:
+    def _begin_anew(self) -> None:
         """In a child: what is unsaved is the parent's to save, and its locks are not ours."""
         self._database.abandon()
         self._lock = threading.RLock()
@@ -319,10 +322,28 @@ def _save_and_close(
     database.close()
 
 
-def _after_fork() -> None:
-    for cache in _CACHES:
-        cache._after_fork()  # noqa: SLF001  the class's own hook
+def _before_fork() -> None:
+    _FORKING.extend(_CACHES)
+    for cache in _FORKING:
+        cache._database.hold()  # noqa: SLF001  the class's own hooks, here and below
+
+
+def _after_fork_in_parent() -> None:
+    for cache in _FORKING:
+        cache._database.release()  # noqa: SLF001
+    _FORKING.clear()
+
+
+def _after_fork_in_child() -> None:
+    for cache in _FORKING:
+        cache._begin_anew()  # noqa: SLF001
+    _FORKING.clear()
 
 
 _CACHES: weakref.WeakSet[StatCache] = weakref.WeakSet()
-os.register_at_fork(after_in_child=_after_fork)
+_FORKING: list[StatCache] = []
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

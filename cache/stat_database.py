@@ -42,7 +42,8 @@ _T = TypeVar("_T")
 class StatDatabase:
     """Values by inode, and small values by name and content hash, on disk.
 
-    Safe between processes, and between threads. After a fork the child must call `abandon`.
+    Safe between processes, and between threads. A fork must happen between `hold` and `release`,
+    and the child must call `abandon` instead.
     """
 
     def __init__(self, path: str) -> None:
@@ -60,7 +61,11 @@ class StatDatabase:
 
         rows: list[tuple[int, int, bytes]] = self._attempt(read, [], create=False)
         unsigned = 1 << 64
-        values = {(dev % unsigned, ino % unsigned): value for dev, ino, value in rows}
+        values = {
+            (dev % unsigned, ino % unsigned): value
+            for dev, ino, value in rows
+            if isinstance(dev, int) and isinstance(ino, int)  # a damaged page may say otherwise
+        }
         return values, len(rows) <= _PRELOAD
 
     def get(self, inode: Inode) -> bytes | None:
@@ -121,8 +126,16 @@ class StatDatabase:
                 self._connection.close()
                 self._connection = None
 
+    def hold(self) -> None:
+        """Wait until no other thread is in a transaction, and let none begin one."""
+        self._lock.acquire()
+
+    def release(self) -> None:
+        """Undo `hold`."""
+        self._lock.release()
+
     def abandon(self) -> None:
-        """Leave the connection to the parent process: SQLite forbids even to close it here."""
+        """Leave the connection to the parent process: SQLite forbids to use it here."""
         if self._connection is not None:
             _PARENTS_CONNECTIONS.append(self._connection)
         self._connection = None

@@ -177,6 +177,12 @@ def _output_paths(paths: tuple[str, ...]) -> list[str]:
     for path, following in itertools.pairwise(ordered):
         if path == following:
             raise CacheError(f"output path {path!r} is given twice")
+    for path in ordered:
+        above = path.rpartition("/")[0]
+        while above:
+            if above in paths:
+                raise InvalidPath(f"output path {path!r} lies inside output path {above!r}")
+            above = above.rpartition("/")[0]
     return ordered
 
 

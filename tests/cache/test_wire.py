@@ -61,7 +61,7 @@ PAIRS = st.lists(st.tuples(TEXT, TEXT), max_size=4, unique_by=lambda pair: pair[
 
 @given(
     st.lists(TEXT, max_size=5).map(tuple),
-    st.lists(PATHS, max_size=4, unique=True).map(tuple),
+    st.lists(NAMES, max_size=4, unique=True).map(tuple),
     PAIRS,
     PAIRS,
     st.binary(max_size=20),

@@ -1,0 +1,24 @@
+"""Lower and compile in one go, for the commands that build a library by hand."""
+
+import tempfile
+from pathlib import Path
+
+from olmo.compile import compile_library
+from olmo.errors import OlmoError
+from olmo.library_plan import LibraryPlan
+from olmo.lower import lower
+
+
+def build_library(plan: LibraryPlan) -> None:
+    """Build the planned library.
+
+    Raises:
+        OlmoError: the linker fails, or the output cannot be written.
+    """
+    module, metadata = lower(plan.spec, plan.target.kind)
+    try:
+        plan.output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=plan.output.parent, prefix=".olmo-") as work:
+            compile_library(module, metadata, plan.target, plan.output, plan.opt, work=Path(work))
+    except OSError as error:
+        raise OlmoError(f"{plan.output}: cannot write: {error.strerror}") from error

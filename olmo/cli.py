@@ -1,0 +1,239 @@
+"""The command line, `python -m olmo`: the four steps by hand, as MLC's users know them.
+
+Results go to stdout, everything else to stderr. A mistake ends in `error: …`, often `hint: …`, and
+exit code 1; wrong usage in exit code 2. tvm is imported only by the commands that need it.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from olmo.checkpoint import FORMATS
+from olmo.compile_spec import MODEL_TYPES
+from olmo.config import OLMoConfig
+from olmo.console import converse, library_of
+from olmo.errors import OlmoError, unknown
+from olmo.json_file import read_json
+from olmo.library_plan import plan_library
+from olmo.quantization import quantization
+from olmo.targets import TARGETS
+
+CONFIG_JSON = "config.json"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code. Usage errors raise SystemExit(2), as argparse does."""
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except OlmoError as error:
+        sys.stderr.write(f"error: {error}\n")
+        if error.hint is not None:
+            sys.stderr.write(f"hint: {error.hint}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m olmo", description="Build and run MLC artifacts of OLMo models."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_convert_weight(commands.add_parser("convert_weight", help="quantize a checkpoint"))
+    _add_gen_config(commands.add_parser("gen_config", help="write mlc-chat-config.json"))
+    _add_compile(commands.add_parser("compile", help="build the library of a model"))
+    _add_chat(commands.add_parser("chat", help="talk to a model"))
+    return parser
+
+
+def _add_convert_weight(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("config", metavar="CONFIG", type=Path, help="config.json or the directory it is in")
+    add("--quantization", required=True, metavar="Q", help="such as q4f16_1")
+    add("--model-type", default="auto", metavar="TYPE", help="auto or olmo")
+    add("--device", default="auto", help="auto or cpu")
+    add("--source", default="auto", help="checkpoint directory or file (default: beside CONFIG)")
+    add("--source-format", default="auto", metavar="FORMAT", help=" or ".join(FORMATS))
+    add("-o", "--output", required=True, metavar="OUT", type=Path, help="directory to write")
+    parser.set_defaults(command=_convert_weight)
+
+
+def _add_gen_config(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("config", metavar="CONFIG", type=Path, help="config.json or the directory it is in")
+    add("--quantization", required=True, metavar="Q", help="such as q4f16_1")
+    add("--conv-template", required=True, metavar="T", help="a name, or a .json file of your own")
+    add("--model-type", default="auto", metavar="TYPE", help="auto or olmo")
+    for name in ("context-window-size", "prefill-chunk-size"):
+        add(f"--{name}", type=int, metavar="TOKENS")
+    for name in ("sliding-window-size", "attention-sink-size"):
+        add(f"--{name}", type=int, default=-1, metavar="TOKENS")
+    for name in ("tensor-parallel-shards", "pipeline-parallel-stages", "max-batch-size"):
+        add(f"--{name}", type=int, metavar="N")
+    add("-o", "--output", required=True, metavar="OUT", type=Path, help="directory to write")
+    parser.set_defaults(command=_gen_config)
+
+
+def _add_compile(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", metavar="MODEL", type=Path, help="mlc-chat-config.json or the directory it is in")
+    add("--quantization", metavar="Q", help="default: the one in mlc-chat-config.json")
+    add("--model-type", default="auto", metavar="TYPE", help="auto or olmo")
+    add("--device", default="auto", metavar="TARGET", help=f"auto or {', '.join(TARGETS)}")
+    add("--host", default="auto", metavar="TRIPLE", help="auto, or the target's own triple")
+    add("--opt", default="O2", metavar="LEVEL", help="O0, O1, O2 or O3")
+    add("--system-lib-prefix", default="auto", metavar="PREFIX", help="for static libraries")
+    add("--overrides", default="", metavar="K=V;…", help="such as context_window_size=512")
+    add("-o", "--output", required=True, metavar="OUT", type=Path, help="library to write")
+    parser.set_defaults(command=_compile)
+
+
+def _add_chat(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("directory", metavar="DIR", type=Path, help="converted model with mlc-chat-config.json")
+    add("--model-lib", metavar="LIB", type=Path, help="default: from libs/ beside DIR")
+    add("--prompt", metavar="TEXT", help="answer this and end")
+    for name in ("temperature", "top-p", "repetition-penalty"):
+        add(f"--{name}", type=float, metavar="X", help="default: from mlc-chat-config.json")
+    add("--seed", type=int, default=0, metavar="N", help="of the sampling")
+    add("--max-tokens", type=int, metavar="N", help="longest answer")
+    parser.set_defaults(command=_chat)
+
+
+def _convert_weight(arguments: argparse.Namespace) -> int:
+    from olmo.convert import convert  # noqa: PLC0415  --help and other commands need no numpy
+
+    quantized = quantization(arguments.quantization)
+    _check_model_type(arguments.model_type)
+    if arguments.device not in {"auto", "cpu"}:
+        raise OlmoError(
+            f"--device {arguments.device!r}: weights are converted on the CPU",
+            "leave --device out; the result is the same for every device",
+        )
+    path = _config_path(arguments.config)
+    config = OLMoConfig.from_huggingface(read_json(path), str(path))
+    source = path.parent if arguments.source == "auto" else Path(arguments.source)
+    with _progress(f"converting {source} to {quantized.name}") as show:
+        report = convert(
+            source,
+            config,
+            quantized,
+            arguments.output,
+            show,
+            source_format=arguments.source_format,
+        )
+    worst = max(report.weights, key=lambda weight: weight.max_error)
+    sys.stdout.write(
+        f"size after quantization: {report.bytes / 1e9:.3f} GB ({report.bytes:,} bytes)\n"
+        f"parameters: {report.parameters:,}\n"
+        f"bits per parameter: {report.bits_per_parameter:.3f}\n"
+        f"largest error: {worst.max_error:.3g} in {worst.name}\n"
+    )
+    return 0
+
+
+def _gen_config(arguments: argparse.Namespace) -> int:
+    from olmo import chat_config  # noqa: PLC0415  imports tokenizers
+    from olmo.compile_spec import CompileSpec  # noqa: PLC0415  beside it
+
+    _check_model_type(arguments.model_type)
+    path = _config_path(arguments.config)
+    generation = path.parent / "generation_config.json"
+    given: str = arguments.conv_template
+    template = read_json(Path(given)) if given.endswith(".json") else given
+    if not isinstance(template, str | dict):
+        raise OlmoError(f"{given}: expected a table of template keys")
+    made = chat_config.generate(
+        read_json(path),
+        read_json(generation) if generation.exists() else None,
+        path.parent,
+        arguments.quantization,
+        template,
+        context_window_size=arguments.context_window_size,
+        prefill_chunk_size=arguments.prefill_chunk_size,
+        sliding_window_size=arguments.sliding_window_size,
+        attention_sink_size=arguments.attention_sink_size,
+        tensor_parallel_shards=arguments.tensor_parallel_shards,
+        pipeline_parallel_stages=arguments.pipeline_parallel_stages,
+        max_batch_size=arguments.max_batch_size,
+    )
+    spec = CompileSpec.from_chat_config(made.chat_config)
+    others = {"compile-spec.json": spec.to_json()}
+    chat_config.write(made, path.parent, arguments.output, others)
+    for warning in made.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    sys.stdout.write(f"{arguments.output / chat_config.CHAT_CONFIG}\n")
+    return 0
+
+
+def _compile(arguments: argparse.Namespace) -> int:
+    _check_model_type(arguments.model_type)
+    plan = plan_library(
+        arguments.model,
+        arguments.output,
+        quantization_name=arguments.quantization,
+        device=arguments.device,
+        host=arguments.host,
+        opt=arguments.opt,
+        system_lib_prefix=arguments.system_lib_prefix,
+        overrides=arguments.overrides,
+    )
+    from olmo.build_library import build_library  # noqa: PLC0415  imports tvm
+
+    sys.stderr.write(f"compiling {arguments.model} for {plan.target.name}\n")
+    build_library(plan)
+    sys.stderr.write(f"compiled, {plan.output.stat().st_size / 1e6:.1f} MB\n")
+    sys.stdout.write(f"{plan.output}\n")
+    return 0
+
+
+def _chat(arguments: argparse.Namespace) -> int:
+    library = arguments.model_lib or library_of(arguments.directory)
+    sampling: dict[str, Any] = {
+        name: value
+        for name in ("temperature", "top_p", "repetition_penalty", "max_tokens")
+        if (value := getattr(arguments, name)) is not None
+    }
+    return converse(arguments.directory, library, arguments.prompt, seed=arguments.seed, **sampling)
+
+
+def _check_model_type(name: str) -> None:
+    if name not in {"auto", *MODEL_TYPES}:
+        raise unknown("model type", name, ("auto", *MODEL_TYPES))
+
+
+def _config_path(given: Path) -> Path:
+    """Return the config.json that CONFIG means."""
+    return given / CONFIG_JSON if given.is_dir() else given
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that shows progress on stderr: one line redrawn on a terminal, else two."""
+    live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    shown = -1
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        percent = done * 100 // total
+        if live and percent != shown:
+            sys.stderr.write(f"\r{title}: {percent} %")
+            sys.stderr.flush()
+        shown = percent
+
+    if not live:
+        sys.stderr.write(f"{title}\n")
+    try:
+        yield show
+    finally:
+        if live:
+            sys.stderr.write("\n")
+    if not live:
+        sys.stderr.write(f"{title}: done\n")

@@ -1,0 +1,128 @@
+"""What the `compile` command is asked to build, checked before anything slow begins."""
+
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from olmo.compile_spec import CompileSpec
+from olmo.errors import OlmoError, unknown
+from olmo.json_file import read_json
+from olmo.quantization import quantization
+from olmo.target import Target
+from olmo.targets import TARGETS, target
+
+# Also in olmo.chat_config, which this module, light as it is, does not import.
+CHAT_CONFIG = "mlc-chat-config.json"
+OPT_LEVELS = ("O0", "O1", "O2", "O3")
+
+# What --overrides may change, by where it belongs.
+_CONFIG_OVERRIDES = (
+    "context_window_size",
+    "prefill_chunk_size",
+    "max_batch_size",
+    "tensor_parallel_shards",
+    "pipeline_parallel_stages",
+)
+_SPEC_OVERRIDES = ("sliding_window_size", "attention_sink_size")
+OVERRIDES = (*_CONFIG_OVERRIDES, *_SPEC_OVERRIDES)
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryPlan:
+    """A library to build: of what, for what, how, and where to."""
+
+    spec: CompileSpec
+    target: Target
+    opt: str
+    output: Path
+
+
+def plan_library(
+    model: Path,
+    output: Path,
+    *,
+    quantization_name: str | None = None,
+    device: str = "auto",
+    host: str = "auto",
+    opt: str = "O2",
+    system_lib_prefix: str = "auto",
+    overrides: str = "",
+) -> LibraryPlan:
+    """Check a request to compile.
+
+    `model` is a mlc-chat-config.json or the directory it is in; `device` the name of a target, or
+    "auto" for this machine's CPU; `overrides` has the form "name=value;name=value".
+
+    Raises:
+        OlmoError: anything that is unknown, contradictory or not what the target builds.
+    """
+    path = model / CHAT_CONFIG if model.is_dir() else model
+    if not path.exists():
+        raise OlmoError(f"{path}: no such file", "write it with: python -m olmo gen_config")
+    chosen = _native() if device == "auto" else target(device)
+    if opt not in OPT_LEVELS:
+        raise unknown("optimisation level", opt, OPT_LEVELS)
+    _check_host(host, chosen)
+    _check_prefix(system_lib_prefix, chosen)
+    if output.suffix != chosen.suffix:
+        raise OlmoError(f"{output}: a library for {chosen.name} ends in {chosen.suffix}")
+    if output.is_dir():
+        raise OlmoError(f"{output}: is a directory")
+    spec = CompileSpec.from_chat_config(read_json(path), str(path))
+    if quantization_name is not None:
+        spec = replace(spec, quantization=quantization(quantization_name).name)
+    return LibraryPlan(_overridden(spec, parse_overrides(overrides)), chosen, opt, output)
+
+
+def parse_overrides(text: str) -> dict[str, int]:
+    """Parse "name=value;name=value".
+
+    Raises:
+        OlmoError: not of that form, an unknown or repeated name, or a value that is no integer.
+    """
+    found: dict[str, int] = {}
+    for item in filter(None, (part.strip() for part in text.split(";"))):
+        name, equals, value = (part.strip() for part in item.partition("="))
+        if not equals:
+            raise OlmoError(f"--overrides: {item!r} is not of the form name=value")
+        if name not in OVERRIDES:
+            raise unknown("name in --overrides", name, OVERRIDES)
+        if name in found:
+            raise OlmoError(f"--overrides: {name} is given twice")
+        try:
+            found[name] = int(value)
+        except ValueError:
+            raise OlmoError(f"--overrides: {name} must be an integer, not {value!r}") from None
+    return found
+
+
+def _overridden(spec: CompileSpec, overrides: Mapping[str, int]) -> CompileSpec:
+    of_config: dict[str, Any] = {k: v for k, v in overrides.items() if k in _CONFIG_OVERRIDES}
+    of_spec: dict[str, Any] = {k: v for k, v in overrides.items() if k in _SPEC_OVERRIDES}
+    return replace(spec, config=spec.config.with_overrides(**of_config), **of_spec)
+
+
+def _native() -> Target:
+    name = f"{sys.platform}-{platform.machine()}-cpu"
+    if name not in TARGETS:
+        raise OlmoError(
+            f"no built-in target is {name}", f"choose one with --device: {', '.join(TARGETS)}"
+        )
+    return TARGETS[name]
+
+
+def _check_host(host: str, chosen: Target) -> None:
+    own = (chosen.host or chosen.tvm).get("mtriple")
+    if host not in {"auto", own}:
+        raise OlmoError(f"--host {host!r}: the host of {chosen.name} is {own}", "leave --host out")
+
+
+def _check_prefix(prefix: str, chosen: Target) -> None:
+    if prefix != "auto" and not chosen.system_lib:
+        raise OlmoError(
+            f"--system-lib-prefix: {chosen.name} builds a shared library, which has no prefix",
+            "leave --system-lib-prefix out",
+        )

@@ -1,0 +1,277 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from olmo.cli import main
+from tests.olmo.checkpoints import config, tensors, write_config, write_single
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+VALUES = tensors(config())
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    source = write_single(tmp_path / "model", VALUES)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (source / name).write_bytes((GOLDEN / "pub-a" / name).read_bytes())
+    write_config(source, vocab_size=40)
+    return source
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def errors(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[str]:
+    """Run a command that fails; return what it wrote to stderr after its progress."""
+    assert run(*arguments) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "Traceback" not in shown.err
+    return shown.err[shown.err.index("error: ") :].splitlines()
+
+
+def convert(source: Path, *options: object, q: str = "q4f16_1") -> tuple[object, ...]:
+    return ("convert_weight", source, "--quantization", q, "-o", source / "out", *options)
+
+
+def generate(source: Path, *options: object, template: str = "LM") -> tuple[object, ...]:
+    base = ("gen_config", source, "--quantization", "q4f16_1", "--conv-template", template)
+    return (*base, "-o", source / "out", *options)
+
+
+def test_convert_weight(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*convert(model, "--source-format", "auto", "--device", "cpu")) == 0
+    shown = capsys.readouterr()
+    elements = sum(value.size for value in VALUES.values())
+    assert f"parameters: {elements:,}" in shown.out
+    assert "bits per parameter: " in shown.out
+    assert "largest error: " in shown.out
+    assert shown.err.splitlines() == [
+        f"converting {model} to q4f16_1",
+        f"converting {model} to q4f16_1: done",
+    ]
+    assert (model / "out" / "tensor-cache.json").is_file()
+
+
+def test_convert_weight_takes_config_and_source_apart(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (model / "model.safetensors").rename(tmp_path / "elsewhere" / "weights.safetensors")
+    source = tmp_path / "elsewhere" / "weights.safetensors"
+    assert run(*convert(model), "--source", source) == 0
+    assert run(*convert(model / "config.json")[:-1], tmp_path / "two", "--source", source) == 0
+    assert (tmp_path / "two" / "tensor-cache.json").is_file()
+
+
+def test_gen_config(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    source = GOLDEN / "pub-a"
+    arguments = ("gen_config", source, "--quantization", "q4f16_1", "--conv-template", "olmo")
+    assert run(*arguments, "--context-window-size", 2048, "-o", tmp_path / "out") == 0
+    shown = capsys.readouterr()
+    assert shown.out == f"{tmp_path / 'out' / 'mlc-chat-config.json'}\n"
+    assert "warning: context_window_size 2048 is beyond the 512 positions" in shown.err
+    example = GOLDEN / "chat-config" / "pub-a.q4f16_1.olmo.2048.json"
+    assert (tmp_path / "out" / "mlc-chat-config.json").read_bytes() == example.read_bytes()
+    spec = json.loads((tmp_path / "out" / "compile-spec.json").read_text())
+    assert spec["active_vocab_size"] == 300
+
+
+def test_gen_config_with_every_option(tmp_path: Path) -> None:
+    own = tmp_path / "own.json"
+    own.write_text('{"name": "mine", "roles": {"user": "Q", "assistant": "A"}, "seps": ["|"]}')
+    arguments = ["gen_config", GOLDEN / "pub-a" / "config.json", "--quantization", "q0f32"]
+    arguments += ["--conv-template", own, "--model-type", "olmo", "-o", tmp_path / "out"]
+    options = {
+        "--context-window-size": 128,
+        "--prefill-chunk-size": 64,
+        "--sliding-window-size": 32,
+        "--attention-sink-size": 4,
+        "--tensor-parallel-shards": 2,
+        "--pipeline-parallel-stages": 2,
+        "--max-batch-size": 9,
+    }
+    assert run(*arguments, *(item for pair in options.items() for item in pair)) == 0
+    chat = json.loads((tmp_path / "out" / "mlc-chat-config.json").read_text())
+    for name, value in options.items():
+        key = name.removeprefix("--").replace("-", "_")
+        assert (chat if key in chat else chat["model_config"])[key] == value
+    assert chat["conv_template"]["name"] == "mine"
+
+
+def test_unknown_quantization(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert errors(capsys, *convert(model, q="q4f16-1")) == [
+        "error: unknown quantization 'q4f16-1'",
+        "hint: did you mean 'q4f16_1'?",
+    ]
+
+
+def test_unknown_model_type(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (convert(model), generate(model)):
+        lines = errors(capsys, *arguments, "--model-type", "olmo2")
+        assert lines[0] == "error: unknown model type 'olmo2'"
+
+
+def test_another_device(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = errors(capsys, *convert(model, "--device", "cuda"))
+    assert lines[0] == "error: --device 'cuda': weights are converted on the CPU"
+
+
+def test_another_family(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_config(model, model_type="llama")
+    for arguments in (convert(model), generate(model)):
+        (line,) = errors(capsys, *arguments)
+        assert "model_type is 'llama', but Olmill builds 'olmo' models" in line
+
+
+def test_a_missing_field(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_config(model, intermediate_size=...)
+    (line,) = errors(capsys, *convert(model))
+    assert line == f"error: {model / 'config.json'}: the field 'intermediate_size' is missing"
+
+
+def test_no_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = errors(capsys, *convert(tmp_path))
+    assert line == f"error: {tmp_path / 'config.json'}: no such file"
+
+
+def test_a_config_that_is_not_json(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (model / "config.json").write_text("{")
+    (line,) = errors(capsys, *convert(model))
+    assert "config.json: not JSON: " in line
+
+
+def test_a_broken_checkpoint(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = model / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    lines = errors(capsys, *convert(model))
+    assert "goes beyond the end of the file" in lines[0]
+    assert lines[1] == "hint: the file is truncated: download or copy it again"
+    assert not (model / "out").exists()
+
+
+def test_no_checkpoint(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (model / "model.safetensors").unlink()
+    (line,) = errors(capsys, *convert(model))
+    assert "no model.safetensors and no model.safetensors.index.json" in line
+
+
+def test_a_weight_that_is_no_number(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "lm_head.weight"
+    write_single(model, VALUES | {name: np.full_like(VALUES[name], np.nan)}, vocab_size=40)
+    (line,) = errors(capsys, *convert(model))
+    assert "tensor 'lm_head.weight': nan at row 0, column 0" in line
+    assert not (model / "out").exists()
+
+
+def test_an_output_that_cannot_be_written(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (model / "out").write_text("mine")
+    (line,) = errors(capsys, *convert(model))
+    assert line.endswith("out: exists and is not a directory")
+
+
+def test_a_tokenizer_larger_than_the_model(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = errors(capsys, *generate(model))
+    assert "the tokenizer has 300 tokens, but vocab_size of config.json is 40" in line
+
+
+def test_unknown_template(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = errors(capsys, *generate(model, template="olmo1"))
+    expected = ["error: unknown conversation template 'olmo1'", "hint: did you mean 'olmo'?"]
+    assert lines == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[]", "expected a table of template keys"), ("{", "not JSON"), (None, "no such file")],
+)
+def test_a_broken_template_file(
+    model: Path, capsys: pytest.CaptureFixture[str], text: str | None, message: str
+) -> None:
+    path = model / "own.json"
+    if text is not None:
+        path.write_text(text)
+    (line,) = errors(capsys, *generate(model, template=str(path)))
+    assert line.startswith(f"error: {path}: {message}")
+
+
+def test_compile_is_checked_before_it_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = errors(capsys, "compile", tmp_path, "-o", tmp_path / "lib.so")
+    assert lines[0].endswith("mlc-chat-config.json: no such file")
+
+
+def test_chat_needs_a_library(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = errors(capsys, "chat", tmp_path, "--prompt", "x")
+    assert "no library for it in" in lines[0]
+    (line,) = errors(capsys, "chat", tmp_path, "--prompt", "x", "--model-lib", tmp_path / "a.so")
+    assert line == f"error: {tmp_path / 'a.so'}: no such file or directory"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["convert"], ["convert_weight"], ["gen_config", "x", "-o", "y"], ["compile", "x"]],
+)
+def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: python -m olmo" in capsys.readouterr().err
+
+
+def test_interruption(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("olmo.convert.Writer.append", interrupt)
+    assert run(*convert(model)) == 130
+    names = sorted(path.name for path in model.iterdir())
+    assert names == ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+
+
+def test_progress_on_a_terminal(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert run(*convert(model)) == 0
+    assert capsys.readouterr().err.endswith(f"\rconverting {model} to q4f16_1: 100 %\n")
+    (model / "model.safetensors").unlink()
+    assert run(*convert(model)) == 1
+    assert "\nerror: " in capsys.readouterr().err
+
+
+def python(*arguments: object, **options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "olmo", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **options},
+        cwd=Path(__file__).parents[2],
+    )
+
+
+def test_module_runs_and_reports_by_exit_code(model: Path) -> None:
+    done = python(*convert(model))
+    assert (done.returncode, done.stderr.count("\n")) == (0, 2)
+    failed = python(*convert(model / "gone"))
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: ")
+    assert python("convert_weight").returncode == 2
+    assert "COMMAND" in python("--help").stdout
+
+
+def test_same_bytes_in_every_environment(model: Path, tmp_path: Path) -> None:
+    for number, zone in enumerate(["UTC", "Asia/Tokyo"]):
+        arguments = (*convert(model)[:-1], tmp_path / f"out{number}")
+        assert python(*arguments, TZ=zone, PYTHONHASHSEED=str(number)).returncode == 0
+    first, second = (
+        {path.name: path.read_bytes() for path in (tmp_path / f"out{n}").iterdir()} for n in (0, 1)
+    )
+    assert first == second

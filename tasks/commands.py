@@ -6,6 +6,7 @@ doit's: 0 well, 1 not, 2 an error in building, 3 an error before anything began.
 
 from __future__ import annotations
 
+import getopt
 import json
 import sys
 from collections import Counter
@@ -41,6 +42,19 @@ class NodeCommand(DoitCmdBase):  # type: ignore[misc]  # doit has no type inform
 
     doc_description = None
     cmd_options: ClassVar[Any] = ()
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Accept options after the arguments too, as people type them; doit stops at the first."""
+        long = self.cmdparser.get_long()
+        try:
+            given, arguments = getopt.gnu_getopt(in_args, self.cmdparser.get_short(), long)
+        except getopt.GetoptError:
+            return int(super().parse_execute(in_args))  # doit says what is wrong
+        options = [
+            f"{option}={value}" if f"{option[2:]}=" in long else option + value
+            for option, value in given
+        ]
+        return int(super().parse_execute([*options, "--", *arguments]))
 
     def _decided(self, session: Session, names: list[str]) -> dict[str, Any]:
         """Assess the nodes that the arguments name, or all of them."""

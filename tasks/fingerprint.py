@@ -70,6 +70,7 @@ def closure(module: str, root: Path, stat: StatCache) -> Code:
     files: dict[str, Digest] = {}
     tools: dict[str, str] = {}
     pending, seen = [module], set[str]()
+    packages = _project_packages(root)
     while pending:
         name = pending.pop()
         if name in seen:
@@ -85,7 +86,7 @@ def closure(module: str, root: Path, stat: StatCache) -> Code:
         files[path.relative_to(root).as_posix()] = found.normalised
         distributions = list(found.tools)
         for imported in found.imports:
-            if _is_project_package(imported.partition(".")[0], root):
+            if imported.partition(".")[0] in packages:
                 pending.append(imported)
             else:
                 distributions.extend(_distributions(imported, path.relative_to(root)))
@@ -119,8 +120,9 @@ def _packages(name: str) -> Iterator[str]:
         yield ".".join(parts[:length])
 
 
-def _is_project_package(top: str, root: Path) -> bool:
-    return (root / top / "__init__.py").is_file() or (root / f"{top}.py").is_file()
+def _project_packages(root: Path) -> set[str]:
+    found = {path.stem for path in root.glob("*.py")}
+    return found | {path.parent.name for path in root.glob("*/__init__.py")}
 
 
 def _locate(name: str, root: Path) -> Path | None:

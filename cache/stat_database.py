@@ -35,6 +35,8 @@ _MAX_BYTES = 64 << 20  # half a million files; beyond it the rows not checked fo
 _LOCK_SECONDS = 10.0
 _CHECK_BYTES = 8
 _DAMAGED = frozenset((sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
+# A message of SQLite may quote damaged text, which Python then fails to decode.
+_FAILURES = (sqlite3.Error, UnicodeDecodeError)
 
 _T = TypeVar("_T")
 
@@ -112,7 +114,7 @@ class StatDatabase:
                 _prune(connection)
                 connection.execute("COMMIT")
             except BaseException:
-                with contextlib.suppress(sqlite3.Error):
+                with contextlib.suppress(*_FAILURES):
                     connection.execute("ROLLBACK")
                 raise
 
@@ -152,7 +154,7 @@ class StatDatabase:
                 try:
                     connection = self._open(create=create)
                     return fallback if connection is None else action(connection)
-                except sqlite3.Error as error:
+                except _FAILURES as error:
                     self._recover(error)
                 except OSError:
                     self._broken = True
@@ -180,9 +182,9 @@ class StatDatabase:
                 raise sqlite3.DatabaseError("another schema")
         return self._connection
 
-    def _recover(self, error: sqlite3.Error) -> None:
+    def _recover(self, error: Exception) -> None:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*_FAILURES):
             self.close()
         self._connection = None
         if code not in _DAMAGED:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
+import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +40,15 @@ DISK_CALLS = (
 class FaultyStore:
     """A `Store` around another one that fails at chosen operations.
 
-    failures: which operations fail, counted from 0. after: they take effect all the same, as
-    when a server's answer is lost. calls: the names of the operations so far.
+    inner: the store around which this is. failures: which operations fail, counted from 0. after:
+    they take effect all the same, as when a server's answer is lost. calls: the names of the
+    operations so far.
     """
 
     def __init__(
         self, store: Store, failures: Collection[int] = (), *, after: bool = False
     ) -> None:
-        self._store = store
+        self.inner = store
         self._failures = failures
         self._after = after
         self.calls: list[str] = []
@@ -53,27 +56,27 @@ class FaultyStore:
     def missing(self, digests: Iterable[Digest]) -> set[Digest]:
         """Do as the store around which this is, or fail."""
         with self._operation("missing"):
-            return self._store.missing(digests)
+            return self.inner.missing(digests)
 
     def read(self, digest: Digest) -> bytes:
         """Do as the store around which this is, or fail."""
         with self._operation("read"):
-            return self._store.read(digest)
+            return self.inner.read(digest)
 
     def write(self, data: bytes) -> Digest:
         """Do as the store around which this is, or fail."""
         with self._operation("write"):
-            return self._store.write(data)
+            return self.inner.write(data)
 
     def get_result(self, key: Digest) -> ActionResult | None:
         """Do as the store around which this is, or fail."""
         with self._operation("get_result"):
-            return self._store.get_result(key)
+            return self.inner.get_result(key)
 
     def put_result(self, key: Digest, result: ActionResult) -> None:
         """Do as the store around which this is, or fail."""
         with self._operation("put_result"):
-            self._store.put_result(key, result)
+            self.inner.put_result(key, result)
 
     @contextlib.contextmanager
     def _operation(self, name: str) -> Iterator[None]:
@@ -86,9 +89,36 @@ class FaultyStore:
             raise StoreUnavailable(f"{name}: done, but failed as asked to", "ask for no failure")
 
 
+@contextlib.contextmanager
+def hooked_disk(
+    hook: Callable[[int, str, tuple[Any, ...]], Any], *, calls: Collection[str] = DISK_CALLS
+) -> Iterator[None]:
+    """Call a hook before some system calls of this process.
+
+    hook: gets the number of the call, counted from 0, its name in `os` and its arguments; it may
+    raise in its place, or return the arguments to go on with. calls: the functions that count.
+    """
+    originals: dict[str, Callable[..., Any]] = {name: getattr(os, name) for name in calls}
+    count = itertools.count()
+
+    def hooked(name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            return originals[name](*hook(next(count), name, arguments), **named)
+
+        return call
+
+    try:
+        for name in calls:
+            setattr(os, name, hooked(name))
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(os, name, original)
+
+
 @dataclass
 class DiskCalls:
-    """What `failing_disk` saw: the system calls so far, and whether one was made to fail."""
+    """What `failing_disk` saw: the names of the calls so far, and whether one failed."""
 
     names: list[str] = field(default_factory=list)
     failed: bool = False
@@ -104,30 +134,43 @@ def failing_disk(
 ) -> Iterator[DiskCalls]:
     """Let the nth of some system calls of this process fail, counted from 0; None for no one.
 
-    error: the errno it fails with. calls: the functions of `os` that count. short: before the
-    failing call, every `write` writes one byte less than asked, where that leaves one.
+    error: the errno it fails with. short: every `write` writes one byte less than it was asked
+    to, where that leaves one.
     """
     seen = DiskCalls()
-    originals: dict[str, Callable[..., Any]] = {name: getattr(os, name) for name in calls}
 
-    def faulty(name: str) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            number = len(seen.names)
-            seen.names.append(name)
-            if number == nth:
-                seen.failed = True
-                path = next((a for a in arguments if isinstance(a, str)), None)
-                raise OSError(error, os.strerror(error), path)
-            if short and name == "write" and len(arguments[1]) > 1:
-                return originals[name](arguments[0], arguments[1][:-1])
-            return originals[name](*arguments, **named)
+    def hook(number: int, name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        seen.names.append(name)
+        if number == nth:
+            seen.failed = True
+            path = next((argument for argument in arguments if isinstance(argument, str)), None)
+            raise OSError(error, os.strerror(error), path)
+        if short and name == "write":
+            return _shortened(arguments)
+        return arguments
 
-        return call
-
-    try:
-        for name in calls:
-            setattr(os, name, faulty(name))
+    with hooked_disk(hook, calls=calls):
         yield seen
-    finally:
-        for name, original in originals.items():
-            setattr(os, name, original)
+
+
+@contextlib.contextmanager
+def deadly_disk(nth: int, *, calls: Collection[str] = DISK_CALLS) -> Iterator[None]:
+    """Let this process die (SIGKILL) just before the nth of some system calls.
+
+    A `write` that comes before it has written only a part.
+    """
+
+    def hook(number: int, name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        if number == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number == nth - 1 and name == "write":
+            return _shortened(arguments)
+        return arguments
+
+    with hooked_disk(hook, calls=calls):
+        yield
+
+
+def _shortened(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    descriptor, data = arguments
+    return descriptor, data[: max(len(data) - 1, 1)]

@@ -9,15 +9,16 @@ from __future__ import annotations
 import importlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from cache.action import ActionResult
 from cache.digest import Digest
+from cache.errors import unavailable
 from tasks.errors import BuildError
-from tasks.keys import INPUTS, OUTPUTS, Keyed, Keys
+from tasks.keys import INPUTS, OUTPUTS, Input, Keyed, Keys
 from tasks.node import Node
 from tasks.workspace import (
     Workspace,
@@ -93,7 +94,14 @@ def execute(workspace: Workspace, keyed: Keyed) -> tuple[ActionResult, tuple[str
         inputs.mkdir()
         stage(workspace, keyed, inputs)
         module = importlib.import_module(keyed.node.action)
-        warnings = module.run(json.loads(keyed.node.params), inputs, outputs)
+        try:
+            warnings = module.run(json.loads(keyed.node.params), inputs, outputs)
+        except OSError as error:
+            raise unavailable(error, store.root) from error
+        except Exception as error:
+            names = [*staged_names(workspace, keyed, inputs), (str(outputs), str(store.root))]
+            error.args = tuple(_renamed(argument, names) for argument in error.args)
+            raise
         check_sources(workspace, keyed)
         made = sorted(path for path in outputs.rglob("*") if not path.is_dir())
         if not made:
@@ -106,17 +114,45 @@ def execute(workspace: Workspace, keyed: Keyed) -> tuple[ActionResult, tuple[str
     return ActionResult(found), tuple(warnings or ())
 
 
+def staged_names(workspace: Workspace, keyed: Keyed, directory: Path) -> list[tuple[str, str]]:
+    """Names that users know for the paths of staged inputs, longest paths first."""
+    names = {}
+    for place, given in keyed.inputs.items():
+        source = workspace.graph.sources.get(given.producer)
+        known = str(source.root / given.path) if source else f"{given.producer}/{given.path}"
+        names[str(directory / place)] = known
+        if source and place != given.path:
+            names[str((directory / place).parent)] = str(source.root)
+    return sorted(names.items(), key=lambda item: (-len(item[0]), item[0]))
+
+
+def _renamed(argument: object, names: Iterable[tuple[str, str]]) -> object:
+    if isinstance(argument, str):
+        for staged, known in names:
+            argument = argument.replace(staged, known)
+    return argument
+
+
 def stage(workspace: Workspace, keyed: Keyed, directory: Path) -> None:
     """Make the inputs of a node appear under `directory`, as links to verified files."""
     for place, given in keyed.inputs.items():
-        source = workspace.graph.sources.get(given.producer)
-        if source is not None:
-            target = source_files(source)[given.path].resolve()
-        else:
-            target = workspace.store.blob_path(given.digest)
         link = directory / place
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(target)
+        link.symlink_to(_file(workspace, given))
+
+
+def _file(workspace: Workspace, given: Input) -> Path:
+    """Return a verified file with the content of an input."""
+    source = workspace.graph.sources.get(given.producer)
+    if source is not None:
+        return source_files(source)[given.path].resolve()
+    # with another store than last time, or an emptied one, what was made is still in place
+    made = workspace.root / workspace.graph.nodes[given.producer].destination / given.path
+    if not workspace.store.contains(given.digest) and workspace.store.stat.matches(
+        made, given.digest
+    ):
+        return made
+    return workspace.store.blob_path(given.digest)
 
 
 def check_sources(workspace: Workspace, keyed: Keyed) -> None:

@@ -322,3 +322,14 @@ def test_behind_equal_output_nothing_is_even_restored(
     project.doit()
     touched = [line.split()[:2] for line in capsys.readouterr().err.splitlines()[1:-1]]
     assert touched == [["start", "step:c"], ["built", "step:c"]]
+
+
+def test_an_emptied_store_does_not_undo_what_is_in_place(project: Project) -> None:
+    project.doit()
+    shutil.rmtree(project.cache)
+    project.doit()
+    assert project.executed() == set()
+    project.steps["d"] = Step("X", ["b", "c"])
+    assert project.doit() == 0
+    assert project.executed() == {"d"}
+    assert project.contents()["d"] == "XBA1C"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from olmo.checkpoint import FORMATS
+from olmo.checkpoint import FORMATS, describe
 from olmo.compile_spec import MODEL_TYPES
 from olmo.config import OLMoConfig
 from olmo.console import converse, library_of
@@ -120,7 +120,8 @@ def _convert_weight(arguments: argparse.Namespace) -> int:
     path = _config_path(arguments.config)
     config = OLMoConfig.from_huggingface(read_json(path), str(path))
     source = path.parent if arguments.source == "auto" else Path(arguments.source)
-    with _progress(f"converting {source} to {quantized.name}") as show:
+    found = describe(source, arguments.source_format)
+    with _progress(f"converting {source} ({found}) to {quantized.name}") as show:
         report = convert(
             source,
             config,

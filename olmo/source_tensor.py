@@ -1,11 +1,13 @@
 """A matrix in a checkpoint file, read by rows: what every checkpoint format offers."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from ml_dtypes import bfloat16
+from numpy.lib.stride_tricks import as_strided
 
 from olmo.errors import OlmoError
 from olmo.floats import F32
@@ -22,7 +24,8 @@ DTYPES: Mapping[str, np.dtype[np.generic]] = {
 class SourceTensor:
     """Where a tensor lies: an open file, the offset of its first byte, its dtype name and shape.
 
-    Elements are little-endian, in row-major order, without gaps.
+    Elements are little-endian. `strides`, in elements, tell the distance of neighbours along each
+    axis; None means row-major order without gaps.
     """
 
     name: str
@@ -31,30 +34,42 @@ class SourceTensor:
     file: str
     descriptor: int
     offset: int
+    strides: tuple[int, ...] | None = None
 
     def read_rows(self, start: int, stop: int, out: F32) -> F32:
         """Read rows [start, stop) of a matrix as float32 into `out` [stop - start, K].
 
-        Reads at an offset, so threads may share the descriptor, and memory stays that of `out`.
+        Reads at an offset, so threads may share the descriptor, and memory stays that of `out`
+        (unless the strides spread the rows: then all between the first element and the last is
+        read).
 
         Raises:
             OlmoError: the file ends early or cannot be read.
         """
         dtype = DTYPES[self.dtype]
-        columns = self.shape[1]
-        offset = self.offset + start * columns * dtype.itemsize
-        if self.dtype == "float32":
+        rows, columns = stop - start, self.shape[1]
+        along_rows, along_columns = self.strides or (columns, 1)
+        offset = self.offset + start * along_rows * dtype.itemsize
+        packed = (along_rows, along_columns) == (columns, 1)
+        if packed and self.dtype == "float32":
             self._read(out.data.cast("B"), offset)
             return out
-        raw = np.empty((stop - start) * columns, dtype)
+        raw = np.empty((rows - 1) * along_rows + (columns - 1) * along_columns + 1, dtype)
         self._read(raw.view(np.uint8).data, offset)
+        steps = (along_rows * dtype.itemsize, along_columns * dtype.itemsize)
+        values = as_strided(raw, (rows, columns), steps, writeable=False)
         if self.dtype == "bfloat16":
-            wide = out.view(np.uint32).reshape(-1)
-            np.copyto(wide, raw.view("<u2"))
+            wide = out.view(np.uint32)
+            np.copyto(wide, values.view("<u2"))
             wide <<= np.uint32(16)
         else:
-            np.copyto(out.reshape(-1), raw)
+            np.copyto(out, values)
         return out
+
+    @property
+    def elements(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
 
     def _read(self, buffer: memoryview, offset: int) -> None:
         done = 0

@@ -1,6 +1,9 @@
 """Small checkpoints for tests: a config and random weights, written as safetensors."""
 
+import io
 import json
+import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +57,65 @@ def write_single(directory: Path, values: Tensors, **changes: Any) -> Path:
     write_config(directory, **changes)
     save_file(values, directory / "model.safetensors")
     return directory
+
+
+def write_torch(directory: Path, values: Tensors, **changes: Any) -> Path:
+    write_config(directory, **changes)
+    (directory / "pytorch_model.bin").write_bytes(torch_bytes(values))
+    return directory
+
+
+def pickled_tensor(
+    offset: Any = 0,
+    size: Any = (2, 2),
+    stride: Any = (2, 1),
+    *,
+    key: Any = "0",
+    kind: bytes = b"torch\nFloatStorage",
+    elements: Any = 4,
+    rebuild: bytes = b"torch._utils\n_rebuild_tensor_v2",
+) -> bytes:
+    """Return the opcodes torch writes for a tensor: names of its functions, a persistent id."""
+
+    def dumped(value: Any) -> bytes:
+        return pickle.dumps(value, 2)[2:-1]
+
+    storage = b"(" + dumped("storage") + b"c" + kind + b"\n" + dumped(key) + dumped("cpu")
+    storage += dumped(elements) + b"tQ"
+    return (
+        b"c" + rebuild + b"\n(" + storage + dumped(offset) + dumped(size) + dumped(stride) + b"tR"
+    )
+
+
+def pickled_table(entries: Mapping[str, bytes]) -> bytes:
+    """Return the pickle of a table whose values are opcodes."""
+    items = (pickle.dumps(name, 2)[2:-1] + value + b"s" for name, value in entries.items())
+    return b"\x80\x02}" + b"".join(items) + b"."
+
+
+def torch_archive(pickled: bytes, entries: Mapping[str, bytes]) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        for name, data in {"data.pkl": pickled, **entries}.items():
+            archive.writestr(f"x/{name}", data)
+    return written.getvalue()
+
+
+def torch_bytes(values: Tensors) -> bytes:
+    """Return what `torch.save` writes for a state dict of contiguous tensors."""
+    kinds = {"float32": b"FloatStorage", "float16": b"HalfStorage", "bfloat16": b"BFloat16Storage"}
+    table = {
+        name: pickled_tensor(
+            size=value.shape,
+            stride=tuple(step // value.itemsize for step in value.strides),
+            key=str(key),
+            kind=b"torch\n" + kinds[str(value.dtype)],
+            elements=value.size,
+        )
+        for key, (name, value) in enumerate(values.items())
+    }
+    storages = {f"data/{key}": value.tobytes() for key, value in enumerate(values.values())}
+    return torch_archive(pickled_table(table), {"byteorder": b"little", **storages})
 
 
 def write_sharded(directory: Path, files: list[Tensors], **changes: Any) -> Path:

@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 from ml_dtypes import bfloat16
 
-from olmo.checkpoint import open_checkpoint
+from olmo.checkpoint import describe, open_checkpoint
 from olmo.config import OLMoConfig
 from olmo.errors import OlmoError
-from tests.olmo.checkpoints import Tensors, config, tensors, write_sharded, write_single
+from tests.olmo.checkpoints import (
+    Tensors,
+    config,
+    tensors,
+    write_sharded,
+    write_single,
+    write_torch,
+)
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 CONFIG = config()
 VALUES = tensors(CONFIG)
 NAMES = list(VALUES)
@@ -65,14 +73,14 @@ def test_files_are_closed(tmp_path: Path) -> None:
 
 def test_an_empty_directory(tmp_path: Path) -> None:
     assert str(failure(tmp_path)).endswith(
-        "no model.safetensors and no model.safetensors.index.json"
+        "no model.safetensors[.index.json] or pytorch_model.bin[.index.json]"
     )
 
 
 @pytest.mark.parametrize(
     ("file", "hint"),
     [
-        ("pytorch_model.bin", "pytorch_model.bin is a PyTorch file"),
+        ("weights.bin", "to read weights.bin, name it as the source"),
         ("olmo.gguf", "olmo.gguf is a GGUF file"),
         ("weights.safetensors", "to read weights.safetensors, name it as the source"),
     ],
@@ -82,6 +90,30 @@ def test_other_files_are_mentioned(tmp_path: Path, file: str, hint: str) -> None
     found = failure(tmp_path).hint
     assert found is not None
     assert found.startswith(hint)
+
+
+def test_finds_the_format_by_content(tmp_path: Path) -> None:
+    write_torch(tmp_path, VALUES)
+    assert describe(tmp_path) == "huggingface-torch, 1 file"
+    assert same(read(tmp_path), VALUES)
+    (tmp_path / "pytorch_model.bin").rename(tmp_path / "x")
+    assert describe(tmp_path / "x") == "huggingface-torch, 1 file"
+    assert same(read(tmp_path / "x"), VALUES)
+    write_single(tmp_path, VALUES)
+    (tmp_path / "x").rename(tmp_path / "pytorch_model.bin")
+    assert describe(tmp_path) == "huggingface-safetensor, 1 file"
+    assert describe(tmp_path, "huggingface-torch") == "huggingface-torch, 1 file"
+    index = GOLDEN / "pub-a-torch" / "pytorch_model.bin.index.json"
+    assert describe(index) == describe(index.parent) == "huggingface-torch, 2 files"
+
+
+def test_a_format_that_is_not_there(tmp_path: Path) -> None:
+    write_single(tmp_path, VALUES)
+    with (
+        pytest.raises(OlmoError, match=r"no pytorch_model\.bin\[\.index\.json\]$"),
+        open_checkpoint(tmp_path, CONFIG, "huggingface-torch"),
+    ):
+        pytest.fail("the checkpoint was accepted")
 
 
 def test_an_absent_source(tmp_path: Path) -> None:
@@ -137,6 +169,17 @@ def test_many_missing_tensors_are_counted(tmp_path: Path) -> None:
 def test_a_missing_head_suggests_tied_embeddings(tmp_path: Path) -> None:
     hint = failure(write_single(tmp_path, without("lm_head.weight"))).hint
     assert hint == "config.json says tie_word_embeddings is false: is it true for this model?"
+
+
+@pytest.mark.parametrize("write", [write_single, write_torch])
+def test_a_copy_of_tied_embeddings_is_left_out(
+    tmp_path: Path, write: Callable[[Path, Tensors], Path]
+) -> None:
+    embedding = VALUES["model.embed_tokens.weight"]
+    write(tmp_path, VALUES | {"lm_head.weight": embedding})
+    with open_checkpoint(tmp_path, config(tie_word_embeddings=True)) as found:
+        assert "lm_head.weight" not in found
+        assert len(found) == len(VALUES) - 1
 
 
 def test_an_unexpected_head_suggests_untied_embeddings(tmp_path: Path) -> None:

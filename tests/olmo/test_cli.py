@@ -53,8 +53,8 @@ def test_convert_weight(model: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "bits per parameter: " in shown.out
     assert "largest error: " in shown.out
     assert shown.err.splitlines() == [
-        f"converting {model} to q4f16_1",
-        f"converting {model} to q4f16_1: done",
+        f"converting {model} (huggingface-safetensor, 1 file) to q4f16_1",
+        f"converting {model} (huggingface-safetensor, 1 file) to q4f16_1: done",
     ]
     assert (model / "out" / "tensor-cache.json").is_file()
 
@@ -157,7 +157,7 @@ def test_a_broken_checkpoint(model: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_no_checkpoint(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (model / "model.safetensors").unlink()
     (line,) = errors(capsys, *convert(model))
-    assert "no model.safetensors and no model.safetensors.index.json" in line
+    assert "no model.safetensors[.index.json] or pytorch_model.bin[.index.json]" in line
 
 
 def test_a_weight_that_is_no_number(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,8 +240,8 @@ def test_progress_on_a_terminal(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     assert run(*convert(model)) == 0
-    assert capsys.readouterr().err.endswith(f"\rconverting {model} to q4f16_1: 100 %\n")
-    (model / "model.safetensors").unlink()
+    assert capsys.readouterr().err.endswith(" to q4f16_1: 100 %\n")
+    (model / "model.safetensors").write_bytes(b"broken")
     assert run(*convert(model)) == 1
     assert "\nerror: " in capsys.readouterr().err
 

@@ -14,7 +14,14 @@ from olmo.quantization import QUANTIZATIONS
 from olmo.tensor_cache import Writer
 from olmo.tensor_cache_reader import read_tensor_cache
 from olmo.weights import parameters
-from tests.olmo.checkpoints import Tensors, config, tensors, write_sharded, write_single
+from tests.olmo.checkpoints import (
+    Tensors,
+    config,
+    tensors,
+    write_sharded,
+    write_single,
+    write_torch,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONVERTED = json.loads((GOLDEN / "converted.json").read_text())
@@ -61,9 +68,11 @@ def test_same_weights_same_bytes_however_they_are_stored(tmp_path: Path) -> None
     names = list(np.random.default_rng(0).permutation(list(VALUES)))
     seven: list[Tensors] = [{name: VALUES[name] for name in names[i::7]} for i in range(7)]
     write_sharded(tmp_path / "seven", seven)
-    for source, threads in (("one", 1), ("seven", 3)):
+    write_torch(tmp_path / "torch", VALUES)
+    for source, threads in (("one", 1), ("seven", 3), ("torch", 2)):
         convert(tmp_path / source, CONFIG, Q4, tmp_path / f"{source}-out", threads=threads)
     assert contents(tmp_path / "one-out") == contents(tmp_path / "seven-out")
+    assert contents(tmp_path / "one-out") == contents(tmp_path / "torch-out")
 
 
 def test_blocks_and_threads_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,10 @@ from doit.cmd_base import DoitCmdBase
 from doit.cmd_forget import Forget as DoitForget
 from doit.exceptions import InvalidCommand
 
+from cache.errors import CacheError
 from olmo.errors import OlmoError, unknown
 from tasks.assess import State
+from tasks.errors import BuildError
 from tasks.explain import draw, why
 from tasks.graph import message
 from tasks.keys import fields
@@ -188,31 +190,37 @@ class Check(NodeCommand):
     def _execute(self, session: Session, pos_args: list[str]) -> int:
         if not pos_args:
             raise InvalidCommand("`check` needs tasks: doit check TASK ...")
-        workspace, wrong = session.workspace, 0
+        wrong = 0
         for name in [found for arg in pos_args for found in self._expand(session, arg)]:
             try:
-                keyed = session.keys.keyed(
-                    workspace.graph.nodes[name], lambda other: outputs_of(workspace, other)
-                )
-                recorded = workspace.store.get_result(keyed.key)
-                if recorded is None:
-                    raise InvalidCommand(f"{name} is not built: nothing to compare with")
-                again, _ = execute(workspace, keyed)
-            except Exception as error:
-                if isinstance(error, InvalidCommand):
-                    raise
+                different = compare(session, name)
+            except (BuildError, CacheError, OlmoError) as error:
                 print(f"failed    {name}: {message(error)}")
                 wrong += 1
                 continue
-            different = sorted(
-                path
-                for path in recorded.outputs.keys() | again.outputs.keys()
-                if recorded.outputs.get(path) != again.outputs.get(path)
-            )
             wrong += bool(different)
             verdict = "DIFFERENT" if different else "identical"
             print(f"{verdict} {name}" + "".join(f"\n  {path}" for path in different))
         return int(wrong > 0)
+
+
+def compare(session: Session, name: str) -> list[str]:
+    """Run a node's action again in a fresh directory; returns the outputs that came out differently.
+
+    Raises BuildError if the node is not built.
+    """
+    workspace = session.workspace
+    node = workspace.graph.nodes[name]
+    keyed = session.keys.keyed(node, lambda other: outputs_of(workspace, other))
+    recorded = workspace.store.get_result(keyed.key)
+    if recorded is None:
+        raise BuildError(f"{name} is not built: nothing to compare with", f"run: doit {name}")
+    again, _ = execute(workspace, keyed)
+    return sorted(
+        path
+        for path in recorded.outputs.keys() | again.outputs.keys()
+        if recorded.outputs.get(path) != again.outputs.get(path)
+    )
 
 
 class Chat(NodeCommand):

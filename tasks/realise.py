@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,6 +32,8 @@ from tasks.workspace import (
 )
 
 How = Literal["local", "built"]
+
+_SERIAL = threading.Lock()  # held by actions that may not run in two threads of one process
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,10 @@ def execute(workspace: Workspace, keyed: Keyed) -> tuple[ActionResult, tuple[str
         inputs.mkdir()
         stage(workspace, keyed, inputs)
         module = importlib.import_module(keyed.node.action)
+        one_at_a_time = _SERIAL if getattr(module, "SERIAL", False) else nullcontext()
         try:
-            warnings = module.run(json.loads(keyed.node.params), inputs, outputs)
+            with one_at_a_time:
+                warnings = module.run(json.loads(keyed.node.params), inputs, outputs)
         except OSError as error:
             raise unavailable(error, store.root) from error
         except Exception as error:

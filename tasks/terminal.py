@@ -128,8 +128,9 @@ class LiveDisplay:
     """A bar over all nodes and a line for each running one, redrawn in place by rich."""
 
     def __init__(self, stream: TextIO, style: Style) -> None:
-        from rich.console import Console  # noqa: PLC0415  (60 ms that a no-op must not spend)
-        from rich.progress import (  # noqa: PLC0415
+        from rich.console import Console, Group  # noqa: PLC0415  (60 ms that a no-op must not spend)
+        from rich.live import Live  # noqa: PLC0415  (as above)
+        from rich.progress import (  # noqa: PLC0415  (as above)
             BarColumn,
             MofNCompleteColumn,
             Progress,
@@ -137,14 +138,12 @@ class LiveDisplay:
             TimeElapsedColumn,
         )
 
+        name = TextColumn("{task.description}", markup=False)
         self._console = Console(file=stream, force_terminal=True, no_color=not style.colour)
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        self._progress = Progress(*columns, console=self._console, transient=True)
+        self._whole = Progress(name, BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+        self._parts = Progress(TextColumn("  "), TimeElapsedColumn(), name)
+        shown = Group(self._whole, self._parts)
+        self._live = Live(shown, console=self._console, refresh_per_second=5, transient=True)
         self._all: TaskID | None = None
         self._running: dict[str, TaskID] = {}
 
@@ -156,21 +155,21 @@ class LiveDisplay:
 
     def start(self, total: int) -> None:
         """Expect `total` nodes."""
-        self._all = self._progress.add_task("all nodes", total=total)
+        self._all = self._whole.add_task("all nodes", total=total)
 
     def begin(self, name: str) -> None:
         """Show a node as running."""
-        self._running[name] = self._progress.add_task(name, total=None)
-        self._progress.start()  # only now: worker processes are forked before any node runs
+        self._running[name] = self._parts.add_task(name, total=None)
+        self._live.start()  # only now: worker processes are forked before any node runs
 
     def advance(self, name: str) -> None:
         """Count a node as finished."""
         task = self._running.pop(name, None)
         if task is not None:
-            self._progress.remove_task(task)
+            self._parts.remove_task(task)
         if self._all is not None:
-            self._progress.advance(self._all)
+            self._whole.advance(self._all)
 
     def stop(self) -> None:
         """Leave the stream as a plain one."""
-        self._progress.stop()
+        self._live.stop()

@@ -130,7 +130,7 @@ def test_a_disk_that_is_full(project: Clone) -> None:
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)),  # noqa: PLW1509  (no threads here)
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)),
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

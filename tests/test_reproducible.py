@@ -33,7 +33,7 @@ def test_two_builds_are_bit_identical(tmp_path: Path) -> None:
         MATRIX,
         {"PYTHONHASHSEED": "2", "TZ": "Asia/Kathmandu", "HOME": str(tmp_path), "CFLAGS": "-O0"},
     )
-    built = first.build()
+    built = first.build("-n", "2", "-P", "thread")
     previous = os.umask(0o077)
     try:
         assert second.build("-n", "2") == built

@@ -12,6 +12,8 @@ from olmo.target import Target
 
 TOOLS = ("ziglang",)
 
+SERIAL = True  # TVM keeps state of its own while it works
+
 
 def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:
     """Write the library, `library` with the target's suffix."""

@@ -333,3 +333,29 @@ def test_an_emptied_store_does_not_undo_what_is_in_place(project: Project) -> No
     assert project.doit() == 0
     assert project.executed() == {"d"}
     assert project.contents()["d"] == "XBA1C"
+
+
+def test_garbage_in_the_action_cache_is_a_miss(project: Project) -> None:
+    project.doit()
+    for entry in (project.cache / "v1/ac").rglob("*"):
+        if entry.is_file():
+            entry.chmod(0o644)
+            entry.write_bytes(b"garbage")
+    shutil.rmtree(project.root / "build")
+    assert project.doit() == 0
+    assert project.executed() == {"a", "b", "c", "d"}
+
+
+def test_a_truncated_blob_is_a_miss(project: Project) -> None:
+    project.doit()
+    blob = next(
+        path
+        for path in (project.cache / "v1/cas").rglob("*")
+        if path.is_file() and path.read_bytes() == b"BA1"
+    )
+    shutil.rmtree(project.root / "build")
+    blob.chmod(0o644)
+    blob.write_bytes(b"B")
+    assert project.doit() == 0
+    assert project.executed() == {"b"}
+    assert project.contents()["d"] == "DBA1C"

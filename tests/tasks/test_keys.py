@@ -1,0 +1,73 @@
+"""What is in a key."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from cache.digest import Digest, of_bytes
+from tasks.errors import BuildError
+from tasks.graph import session
+from tasks.keys import Keyed, fields
+from tasks.node import Node, Selection, canonical_json, graph
+from tests.tasks.toy import Project
+
+ONE, TWO = of_bytes(b"1"), of_bytes(b"2")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path / "p", tmp_path / "cache")
+
+
+def keyed(
+    project: Project,
+    params: Mapping[str, object],
+    outputs: Mapping[str, Mapping[str, Digest]],
+    name: str = "step:n",
+    destination: str = "build/n",
+) -> Keyed:
+    inputs = tuple(Selection(producer, ("*",), "in") for producer in outputs)
+    node = Node(name, "toyactions.concat", canonical_json(params), inputs, destination)
+    current = session(project.root, graph([]), project.cache, code_root=project.root)
+    return current.keys.keyed(node, outputs.__getitem__)
+
+
+def test_parameters_and_inputs_count(project: Project) -> None:
+    base = keyed(project, {"text": "a"}, {"p": {"x": ONE}}).key
+    assert keyed(project, {"text": "a"}, {"p": {"x": ONE}}).key == base
+    assert keyed(project, {"text": "b"}, {"p": {"x": ONE}}).key != base
+    assert keyed(project, {"text": "a"}, {"p": {"x": TWO}}).key != base
+    assert keyed(project, {"text": "a"}, {"p": {"y": ONE}}).key != base
+
+
+def test_names_and_places_of_nodes_do_not_count(project: Project) -> None:
+    base = keyed(project, {}, {"p": {"x": ONE}}).key
+    assert keyed(project, {}, {"q": {"x": ONE}}).key == base
+    assert keyed(project, {}, {"p": {"x": ONE}}, name="step:other").key == base
+    assert keyed(project, {}, {"p": {"x": ONE}}, destination="elsewhere").key == base
+
+
+def test_code_and_tools_count(project: Project) -> None:
+    base = keyed(project, {}, {}).key
+    code = project.root / "toyactions/concat.py"
+    code.write_text(code.read_text() + "\nTOOLS = ('numpy',)\n")
+    with_tool = keyed(project, {}, {})
+    assert with_tool.key != base
+    assert "tool numpy" in fields(with_tool)
+
+
+def test_two_inputs_of_one_place_are_refused(project: Project) -> None:
+    with pytest.raises(BuildError, match="q and p both give it in/x"):
+        keyed(project, {}, {"p": {"x": ONE}, "q": {"x": TWO}})
+
+
+def test_fields_name_every_part(project: Project) -> None:
+    assert fields(keyed(project, {"text": "a", "keep": 2}, {"p": {"x": ONE}})).keys() == {
+        "action",
+        "parameter keep",
+        "parameter text",
+        "input in/x",
+        "code toyactions/__init__.py",
+        "code toyactions/concat.py",
+    }

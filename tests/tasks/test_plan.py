@@ -1,0 +1,99 @@
+"""From a matrix to nodes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks.matrix import Matrix, load
+from tasks.node import Graph, producers
+from tasks.plan import KINDS, package_of, plan
+
+ROOT = Path(__file__).resolve().parents[2]
+REVISION = "0123456789" * 4
+
+
+@pytest.fixture
+def matrix() -> Matrix:
+    return load(ROOT / "matrix.toml")
+
+
+@pytest.fixture
+def default(matrix: Matrix) -> Graph:
+    return plan(matrix)
+
+
+def test_the_default_matrix_makes_34_nodes(default: Graph) -> None:
+    counts = {kind: sum(node.kind == kind for node in default.nodes.values()) for kind in KINDS}
+    assert counts == {
+        "download": 1, "convert": 3, "gen_config": 6, "lower": 6,
+        "compile": 6, "verify": 6, "package": 6,
+    }  # fmt: skip
+
+
+def test_names_say_what_a_node_is_for(default: Graph) -> None:
+    assert {
+        "download:olmo-tiny",
+        "convert:olmo-tiny:q4f16_1",
+        "gen_config:olmo-tiny:q4f16_1:512",
+        "lower:olmo-tiny:q4f16_1:512:llvm",
+        "compile:olmo-tiny:q4f16_1:512:linux-x86_64-cpu",
+        "verify:olmo-tiny:q4f16_1:512:linux-x86_64-cpu",
+        "package:olmo-tiny:q4f16_1:512:linux-x86_64-cpu",
+    } <= set(default.nodes)
+
+
+def test_every_row_ends_in_a_package(matrix: Matrix, default: Graph) -> None:
+    assert all(package_of(row) in default.nodes for row in matrix.rows)
+
+
+def test_conversion_depends_on_no_window_template_or_target(default: Graph) -> None:
+    node = default.nodes["convert:olmo-tiny:q4f16_1"]
+    assert json.loads(node.params) == {"quantization": "q4f16_1"}
+    assert producers(node) == ("download:olmo-tiny", "source:olmo-tiny")
+
+
+def test_lowering_sees_the_kind_of_target_alone(default: Graph) -> None:
+    node = default.nodes["lower:olmo-tiny:q4f16_1:512:llvm"]
+    assert json.loads(node.params) == {"kind": "llvm"}
+
+
+def test_nothing_names_a_place_of_this_machine(default: Graph) -> None:
+    for node in default.nodes.values():
+        assert str(ROOT) not in node.params
+        assert not Path(node.destination).is_absolute()
+
+
+def test_a_hub_model_is_read_from_its_download(tmp_path: Path) -> None:
+    path = tmp_path / "matrix.toml"
+    path.write_text(f"""
+[models.big]
+source = "hf"
+repo = "owner/name"
+revision = "{REVISION}"
+conv_template = "olmo"
+
+[[release]]
+models = ["big"]
+quantizations = ["q0f32"]
+windows = [2048]
+targets = ["linux-x86_64-cpu"]
+""")
+    found = plan(load(path))
+    assert not found.sources
+    assert producers(found.nodes["convert:big:q0f32"]) == ("download:big",)
+    params = json.loads(found.nodes["download:big"].params)
+    assert (params["repo"], params["revision"]) == ("owner/name", REVISION)
+    assert "*.bin" not in params["patterns"]
+
+
+def test_rows_of_one_target_name_share_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "matrix.toml"
+    text = (ROOT / "matrix.toml").read_text()
+    path.write_text(
+        text.replace('["linux-x86_64-cpu"]', '["linux-x86_64-cpu", "mine"]')
+        + '\n[targets.mine]\nbase = "linux-x86_64-cpu"\nmcpu = "x86-64-v4"\n'
+    )
+    nodes = plan(load(path)).nodes
+    assert sum(node.kind == "lower" for node in nodes.values()) == 6
+    assert sum(node.kind == "compile" for node in nodes.values()) == 12

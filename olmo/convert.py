@@ -260,7 +260,10 @@ class _Worker:
                 bfloat16_scales=encoding == "f32-to-bf16",
             )
             return _Converted(block, (words, encode(scale, encoding)), error)
-        piece = encode(cast(w, q.model_dtype), encoding)
+        values = w if q.model_dtype == "float32" else cast(w, q.model_dtype)
+        piece = encode(values, encoding, scratch.view(np.uint32))
+        if piece is w:
+            piece = w.copy()  # the buffer is used again
         return _Converted(block, (piece,), error_of(decode(piece, scratch), w))
 
 

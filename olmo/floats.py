@@ -88,18 +88,22 @@ def cast(x: F32, dtype: str) -> NDArray[Any]:
     return x.astype({"float16": "<f2", "float32": "<f4"}[dtype])
 
 
-def encode_bfloat16(x: F32) -> NDArray[np.uint16]:
+def encode_bfloat16(x: F32, scratch: U32 | None = None) -> NDArray[np.uint16]:
     """Return the bits that MLC's f32-to-bf16 encoding stores: rounded, but truncated at the ends.
 
     Values of at least the largest bfloat16 are truncated, so that nothing becomes infinite (tvm's
-    `contrib/tvmjs.py`).
+    `contrib/tvmjs.py`). `scratch`, of the shape of x, saves an allocation.
     """
     bits = x.view(np.uint32)
-    rounded = bits + (((bits >> np.uint32(16)) & np.uint32(1)) + np.uint32(0x7FFF))
-    large = np.abs(x) >= np.float32(BFLOAT16_MAX)
-    if large.any():
+    rounded = np.right_shift(bits, np.uint32(16), out=scratch)
+    rounded &= np.uint32(1)
+    rounded += np.uint32(0x7FFF)
+    rounded += bits
+    if max(x.max(initial=0.0), -x.min(initial=0.0)) >= BFLOAT16_MAX:
+        large = np.abs(x) >= np.float32(BFLOAT16_MAX)
         rounded[large] = bits[large]
-    return (rounded >> np.uint32(16)).astype("<u2")
+    rounded >>= np.uint32(16)
+    return rounded.astype("<u2")
 
 
 def decode_bfloat16(bits: NDArray[np.uint16]) -> F32:

@@ -19,7 +19,7 @@ import numpy as np
 from ml_dtypes import bfloat16, float8_e4m3fn, float8_e5m2
 from numpy.typing import NDArray
 
-from olmo.floats import F32, encode_bfloat16
+from olmo.floats import F32, U32, encode_bfloat16
 from olmo.weights import Parameter
 
 Encoding = Literal["f32-to-bf16", "raw"]
@@ -80,10 +80,13 @@ def stored_bytes(parameter: Parameter, encoding: Encoding) -> int:
     return math.prod(parameter.shape) * itemsize
 
 
-def encode(values: NDArray[Any], encoding: Encoding) -> NDArray[Any]:
-    """Return the array whose bytes are stored for `values`, which have the parameter's dtype."""
+def encode(values: NDArray[Any], encoding: Encoding, scratch: U32 | None = None) -> NDArray[Any]:
+    """Return the array whose bytes are stored for `values`, which have the parameter's dtype.
+
+    It is `values` itself where nothing has to change. `scratch` is as for `encode_bfloat16`.
+    """
     if encoding == "f32-to-bf16" and values.dtype == np.float32:
-        return encode_bfloat16(values)
+        return encode_bfloat16(values, scratch)
     return values
 
 

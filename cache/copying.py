@@ -17,6 +17,8 @@ _FICLONE = 0x40049409  # linux/fs.h: share the extents of another file
 def copy(source: int, target: int) -> FileHash:
     """Fill an empty open file with the content of another; return the hashes of the copy.
 
+    A source that grows meanwhile is not followed far beyond the size that it had.
+
     Raises:
         OSError: reading or writing failed; the target holds a part.
     """
@@ -24,11 +26,9 @@ def copy(source: int, target: int) -> FileHash:
         return digests.of_descriptor(target)
     sha256 = hashlib.sha256()
     xxh3 = xxhash.xxh3_128()
-    buffer = memoryview(bytearray(digests.buffer_size(os.fstat(source).st_size)))
     size = 0
-    while count := os.preadv(source, [buffer], size):
-        size += count
-        part = buffer[:count]
+    for part in digests.parts(source):
+        size += len(part)
         sha256.update(part)
         xxh3.update(part)
         write(target, part)

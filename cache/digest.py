@@ -10,11 +10,15 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import xxhash
 
 from cache import wire
 from cache.errors import CacheError, CorruptBlob
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CHUNK = 1 << 20  # smaller reads cost up to three times the CPU, larger ones gain nothing
 
@@ -94,23 +98,28 @@ def of_file(path: str | os.PathLike[str]) -> FileHash:
 
     Raises:
         OSError: the file cannot be read.
+        CacheError: its size changes meanwhile.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return of_descriptor(descriptor)
+        hashed = of_descriptor(descriptor)
+        if hashed.digest.size != os.fstat(descriptor).st_size:
+            raise changing(path)
     finally:
         os.close(descriptor)
+    return hashed
 
 
 def of_descriptor(descriptor: int) -> FileHash:
-    """Return the hashes of what an open file holds from its start, read once."""
+    """Return the hashes of what an open file holds from its start, read once.
+
+    A file that grows meanwhile is not followed: reading ends beyond the size that it had.
+    """
     sha256 = hashlib.sha256()
     xxh3 = xxhash.xxh3_128()
-    buffer = memoryview(bytearray(buffer_size(os.fstat(descriptor).st_size)))
     size = 0
-    while count := os.preadv(descriptor, [buffer], size):
-        size += count
-        part = buffer[:count]
+    for part in parts(descriptor):
+        size += len(part)
         sha256.update(part)
         xxh3.update(part)
     return FileHash(Digest(sha256.hexdigest(), size), xxh3.digest())
@@ -119,17 +128,27 @@ def of_descriptor(descriptor: int) -> FileHash:
 def xxh3_of_descriptor(descriptor: int) -> bytes:
     """Return the xxh3_128 alone, ten times cheaper than `of_descriptor`."""
     xxh3 = xxhash.xxh3_128()
-    buffer = memoryview(bytearray(buffer_size(os.fstat(descriptor).st_size)))
-    offset = 0
-    while count := os.preadv(descriptor, [buffer], offset):
-        offset += count
-        xxh3.update(buffer[:count])
+    for part in parts(descriptor):
+        xxh3.update(part)
     return xxh3.digest()
 
 
-def buffer_size(size: int) -> int:
-    """Return how large a buffer reads a file of `size` bytes and sees its end."""
-    return min(size + 1, CHUNK)
+def parts(descriptor: int) -> Iterator[memoryview]:
+    """Yield what an open file holds from its start, each part valid until the next one."""
+    expected = os.fstat(descriptor).st_size
+    buffer = memoryview(bytearray(min(expected + 1, CHUNK)))
+    size = 0
+    while size <= expected and (count := os.preadv(descriptor, [buffer], size)):
+        size += count
+        yield buffer[:count]
+
+
+def changing(path: str | os.PathLike[str]) -> CacheError:
+    """Return the error of a file that does not stay the same for as long as it is read."""
+    return CacheError(
+        f"{os.fspath(path)}: changes while it is read",
+        "wait until the program that writes it is done",
+    )
 
 
 EMPTY = of_bytes(b"")

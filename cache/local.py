@@ -268,9 +268,7 @@ class LocalStore:
                 self._publish(path, hashed.digest)
             self.stat.learn(before, hashed, checked_ns)
             return hashed.digest
-        raise CacheError(
-            f"{name}: changes while it is read", "wait until the program that writes it is done"
-        )
+        raise digests.changing(name)
 
     def _seal(self, descriptor: int, hashed: FileHash, checked_ns: int) -> None:
         """Make a temporary file read-only, and remember what it holds."""

@@ -225,10 +225,7 @@ class StatCache:
                 os.close(descriptor)
             if row is not None:
                 return row
-        raise CacheError(
-            f"{os.fspath(path)}: changes while it is read",
-            "wait until the program that writes it is done",
-        )
+        raise digests.changing(path)
 
     def _hash(self, descriptor: int, status: os.stat_result) -> _Row | None:
         """Return and remember what an open file holds, or None if it changed meanwhile."""

@@ -48,6 +48,23 @@ def test_a_file_is_hashed_in_full(tmp_path: Path, size: int) -> None:
         os.close(descriptor)
 
 
+def test_a_growing_file_is_not_followed_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"some")
+    preadv = os.preadv
+
+    def grow(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        with path.open("ab") as handle:
+            handle.write(b"more")
+        return preadv(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", grow)
+    with pytest.raises(CacheError, match="file: changes while it is read"):
+        digest.of_file(path)
+
+
 HASH = "0" * 64
 
 

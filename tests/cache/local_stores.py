@@ -1,0 +1,53 @@
+"""What the tests of the local store share: looks and blows past it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cache import digest as digests
+from cache import sealing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cache.digest import Digest
+
+KEY = digests.of_bytes(b"key")
+
+
+def blob_file(root: Path, digest: Digest) -> Path:
+    return root / "v1" / "cas" / digest.hash[:2] / digest.hash
+
+
+def result_file(root: Path, key: Digest) -> Path:
+    return root / "v1" / "ac" / key.hash[:2] / key.hash
+
+
+def overwrite(path: Path, data: bytes | None) -> None:
+    """Change a file in place, whatever its mode, or remove it."""
+    if data is None:
+        path.unlink()
+    else:
+        path.chmod(0o644)
+        path.write_bytes(data)
+
+
+def leftovers(root: Path) -> list[str]:
+    """Return what operations left behind that is neither a blob nor a result."""
+    return [
+        str(path.relative_to(root))
+        for name in ("tmp", "locks")
+        for path in (root / "v1" / name).rglob("*")
+    ]
+
+
+def check_whole(root: Path) -> None:
+    """Assert that everything that has a name in the store is what its name says."""
+    for path in (root / "v1" / "cas").glob("*/*"):
+        assert digests.of_bytes(path.read_bytes()).hash == path.name
+        assert path.parent.name == path.name[:2]
+        assert path.stat().st_mode & 0o7777 == 0o444
+    for path in (root / "v1" / "ac").glob("*/*"):
+        assert path.name == KEY.hash
+        for digest in sealing.unseal(KEY, path.read_bytes()).outputs.values():
+            assert blob_file(root, digest).exists()

@@ -18,6 +18,7 @@ import tvm
 from tvm import s_tir, tirx
 
 ROW_TILE = 4  # rows in registers at once, where there may be more than one
+UNROLL = 4  # vectors of the inner dimension per step: one group of quantized weights, 4 * 8 lanes
 MAX_SCRATCH_DEPTH = 4096  # beyond this many columns of input, tiles are half as wide
 
 
@@ -68,52 +69,87 @@ def _stages(sch: s_tir.Schedule) -> dict[str, Any]:
 
 
 def _matmul(sch: s_tir.Schedule, stages: dict[str, Any], lanes: int) -> None:
-    product, weight = stages["NT_matmul"], stages["dequantize"]
-    names = list(stages)
-    epilogue = [stages[name] for name in names[names.index("NT_matmul") + 1 :]]
-    for stage in epilogue[:-1]:
-        sch.compute_inline(stage)
+    product = stages["NT_matmul"]
     rows, columns, depth = (sch.get(loop).extent for loop in sch.get_loops(product))
     one_row = _is_one(rows)
-    row_tile = 1 if one_row else ROW_TILE
-    if not one_row:
-        # Rows are padded to whole tiles, so that no condition is left inside them.
-        sch.pad_einsum(product, [row_tile, 1, 1])
-        (written,) = sch.get_consumers(product)
-        if epilogue:
-            sch.compute_inline(written)
-        else:
-            epilogue = [written]
+    epilogue = _epilogue(sch, stages, one_row)
     _activation(sch, stages["activation"], one_row, lanes)
-    scratch = not one_row and not _is_copy(sch, weight)
-    if not scratch:
-        sch.compute_inline(weight)
+    scratch, scale = _weight(sch, stages, one_row)
 
-    wide = 16 if scratch and int(depth) > MAX_SCRATCH_DEPTH else 32
+    # Output: parallel over tiles of columns; a step of rows and columns is in registers at once.
+    wide = 16 if scratch is not None and int(depth) > MAX_SCRATCH_DEPTH else 32
     column_tile = _divisor(int(columns), wide)
     column_step = _divisor(column_tile, 4 if one_row else 2)
     i, j, k = sch.get_loops(product)
-    _, lane = sch.split(k, [None, _divisor(int(depth), lanes)])
-    partial = sch.rfactor(lane, 2)
+    partial = sch.rfactor(_split_depth(sch, k, lanes, one_row), 2)
     i, j, lane = sch.get_loops(product)
-    row, ri = sch.split(i, [None, row_tile])
+    row, ri = sch.split(i, [None, 1 if one_row else ROW_TILE])
     tile, column, ci = sch.split(j, [None, column_tile // column_step, column_step])
     sch.reorder(tile, row, column, ri, ci, lane)
     sch.parallel(tile)
-    sch.compute_at(partial, column, preserve_unit_loops=True)
-    if scratch:
-        sch.compute_at(weight, tile)
-        _vectorize_last(sch, weight, lanes)
-    if epilogue:
-        sch.reverse_compute_at(epilogue[-1], column)
-    for loop in (ri, ci, lane):
-        sch.unroll(loop)
-    lane, ri, ci, step = sch.get_loops(partial)[-4:]
-    sch.reorder(step, ri, ci, lane)
-    sch.unroll(ri)
-    sch.unroll(ci)
+    sch.compute_at(partial, column if one_row else row, preserve_unit_loops=True)
+    for block, loop in ((scale, column), (scratch, tile)):
+        if block is not None:
+            sch.compute_at(block, loop)
+            _vectorize_last(sch, block, lanes)
+    if epilogue is not None:
+        sch.reverse_compute_at(epilogue, column)
+    _unroll(sch, ri, ci, lane)
+
+    lane, ri, j, depth_block, step, word = sch.get_loops(partial)[-6:]
+    column, ci = sch.split(j, [None, column_step])
+    sch.reorder(depth_block, column, step, word, ri, ci, lane)
+    _unroll(sch, word, ri, ci)
     sch.vectorize(lane)
-    sch.decompose_reduction(partial, step)
+    sch.decompose_reduction(partial, depth_block)
+
+
+def _epilogue(sch: s_tir.Schedule, stages: dict[str, Any], one_row: bool) -> Any | None:
+    """Fuse what follows the product into one block, if anything does; pad rows to whole tiles."""
+    names = list(stages)
+    following = [stages[name] for name in names[names.index("NT_matmul") + 1 :]]
+    for stage in following[:-1]:
+        sch.compute_inline(stage)
+    last = following[-1] if following else None
+    if not one_row:
+        # The condition on the last rows then stands outside the sums, around what is written.
+        sch.pad_einsum(stages["NT_matmul"], [ROW_TILE, 1, 1])
+        (written,) = sch.get_consumers(stages["NT_matmul"])
+        if last is None:
+            return written
+        sch.compute_inline(written)
+    return last
+
+
+def _weight(
+    sch: s_tir.Schedule, stages: dict[str, Any], one_row: bool
+) -> tuple[Any | None, Any | None]:
+    """Inline what is not worth a buffer; return the blocks of weights and scales that are."""
+    weight, scale = stages["dequantize"], stages.get("scale")
+    scratch = not one_row and not _is_copy(sch, weight)
+    if not scratch:
+        sch.compute_inline(weight)
+    if scale is not None and (scratch or _is_copy(sch, scale)):
+        sch.compute_inline(scale)
+        scale = None
+    return (weight if scratch else None), scale
+
+
+def _split_depth(sch: s_tir.Schedule, k: Any, lanes: int, one_row: bool) -> Any:
+    """Split the inner dimension into blocks, steps, vectors of a step and lanes; return the last.
+
+    A block of some 64 vectors keeps the input rows of a tile in the first-level cache.
+    """
+    width = _divisor(depth := int(sch.get(k).extent), lanes)
+    unroll = _divisor(depth // width, UNROLL)
+    steps = depth // width // unroll
+    blocks = 1 if one_row else steps // _divisor(steps, 16)
+    return sch.split(k, [blocks, None, unroll, width])[-1]
+
+
+def _unroll(sch: s_tir.Schedule, *loops: Any) -> None:
+    for loop in loops:
+        sch.unroll(loop)
 
 
 def _activation(sch: s_tir.Schedule, block: Any, one_row: bool, lanes: int) -> None:

@@ -10,20 +10,15 @@ from tvm.relax.frontend.nn.llm.kv_cache import (
     AttnKind,
     PagedKVCache,
     RopeMode,
-    _attention_decode_cpu,
-    _attention_prefill_cpu,
-    _attention_prefill_ragged_cpu,
     _compact_kv_copy_cpu,
     _copy_single_page_cpu,
     _kv_cache_debug_get_kv,
-    _kv_cache_transpose_append,
     _kv_cache_transpose_append_mla,
-    _merge_state_inplace_cpu,
-    llama_rope_with_position_map,
     tree_attn_cpu,
     tree_attn_with_paged_kv_cache_cpu,
 )
 
+from olmo import cpu_attention
 from olmo.config import OLMoConfig
 
 # The pages' layout in the attention kernels; callers pass it when they create a cache.
@@ -44,11 +39,12 @@ def create(
     d, theta = config.head_dim, config.position_embedding_base
     scaling = {} if config.rope_scaling is None else dict(config.rope_scaling)
     layers = config.num_hidden_layers
-    attention = (kv_heads, heads, d, dtype)
+    shape = (heads, kv_heads, d, dtype)
+    tree = (kv_heads, heads, d, dtype, scaling)
 
     def add(function: tirx.PrimFunc, name: str) -> tvm.ir.GlobalVar:
-        scheduled = function.with_attr("tirx.is_scheduled", True)
-        return relax.BlockBuilder.current().add_func(scheduled, name)
+        private = function.without_attr("global_symbol").with_attr("tirx.is_scheduled", True)
+        return relax.BlockBuilder.current().add_func(private, name)
 
     def tir(function: tirx.PrimFunc, name: str) -> relax.Tuple:
         return relax.Tuple([tvm.ir.StringImm("tirx"), add(function, name)])
@@ -80,31 +76,28 @@ def create(
             relax.prim_value(theta),
             relax.prim_value(0),
             relax.op.zeros((), dtype),
-            add(_kv_cache_transpose_append(kv_heads, d, dtype), "kv_cache_append"),
+            add(cpu_attention.append(kv_heads, d, dtype), "kv_cache_append"),
             add(_kv_cache_transpose_append_mla(d, dtype), "kv_cache_append_mla"),
+            tir(cpu_attention.ragged_prefill(*shape), "attention_prefill_ragged"),
+            tir(cpu_attention.paged_prefill(*shape, sliding=False), "attention_prefill"),
+            tir(cpu_attention.paged_decode(*shape, sliding=False), "attention_decode"),
             tir(
-                _attention_prefill_ragged_cpu(*attention[:3], d, dtype, scaling),
-                "attention_prefill_ragged",
-            ),
-            tir(_attention_prefill_cpu(*attention, False, scaling), "attention_prefill"),
-            tir(_attention_decode_cpu(*attention, False, scaling), "attention_decode"),
-            tir(
-                _attention_prefill_cpu(*attention, True, scaling, sliding_window_size=1024),
+                cpu_attention.paged_prefill(*shape, sliding=True),
                 "attention_prefill_sliding_window",
             ),
             tir(
-                _attention_decode_cpu(*attention, True, scaling),
+                cpu_attention.paged_decode(*shape, sliding=True),
                 "attention_decode_sliding_window",
             ),
-            tir(tree_attn_cpu(*attention, scaling), "attention_tree"),
+            tir(tree_attn_cpu(*tree), "attention_tree"),
             tir(
-                tree_attn_with_paged_kv_cache_cpu(*attention, scaling),
+                tree_attn_with_paged_kv_cache_cpu(*tree),
                 "attention_tree_paged",
             ),
             relax.Tuple([]),
-            relax.Tuple([add(_merge_state_inplace_cpu(dtype), "attention_merge")]),
+            relax.Tuple([add(cpu_attention.merge(d, dtype), "attention_merge")]),
             add(
-                llama_rope_with_position_map(theta, 1, d, heads, kv_heads, dtype, scaling, d),
+                cpu_attention.split_rotary(heads, kv_heads, d, dtype, theta, scaling),
                 "split_rotary",
             ),
             add(_copy_single_page_cpu(kv_heads, page_size, d, dtype), "kv_cache_copy_page"),

@@ -126,14 +126,15 @@ def _plain(weight: te.Tensor) -> _Element:
 
 def _group(words: te.Tensor, scales: te.Tensor, q: Quantization) -> _Element:
     mask = tirx.const((1 << q.bits) - 1, "uint32")
+    scale = te.compute(scales.shape, lambda i, g: scales[i, g].astype(ACCUMULATE), name="scale")
 
     def element(row: tirx.Expr, column: tirx.Expr) -> tirx.Expr:
         shift = (column % q.per_word * q.bits).astype("uint32")
         stored = tirx.bitwise_and(words[row, column // q.per_word] >> shift, mask)
         # Through int32: its conversion to float is one vector instruction, that of uint32 is not.
         centred = stored.astype("int32") - tirx.const(q.max_int, "int32")
-        scale = scales[row, column // q.group_size].astype(ACCUMULATE)
-        return centred.astype(ACCUMULATE) * scale
+        exact = centred.astype(ACCUMULATE) * scale[row, column // q.group_size]
+        return exact.astype(q.model_dtype).astype(ACCUMULATE)
 
     return element
 

@@ -140,25 +140,29 @@ def _renamed(argument: object, names: Iterable[tuple[str, str]]) -> object:
 
 
 def stage(workspace: Workspace, keyed: Keyed, directory: Path) -> None:
-    """Make the inputs of a node appear under `directory`, as links to verified files."""
+    """Make the inputs of a node appear under `directory`, as links to verified files.
+
+    Raises MissingBlob if an output of a producer is neither in the store nor in place.
+    """
     for place, given in keyed.inputs.items():
         link = directory / place
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(_file(workspace, given))
+        source = workspace.graph.sources.get(given.producer)
+        if source is not None:
+            link.symlink_to(source_files(source)[given.path].resolve())
+        elif workspace.store.contains(given.digest) or not _in_place(workspace, given):
+            workspace.store.materialise(given.digest, link)
+        else:
+            link.symlink_to(_made(workspace, given))
 
 
-def _file(workspace: Workspace, given: Input) -> Path:
-    """Return a verified file with the content of an input."""
-    source = workspace.graph.sources.get(given.producer)
-    if source is not None:
-        return source_files(source)[given.path].resolve()
-    # with another store than last time, or an emptied one, what was made is still in place
-    made = workspace.root / workspace.graph.nodes[given.producer].destination / given.path
-    if not workspace.store.contains(given.digest) and workspace.store.stat.matches(
-        made, given.digest
-    ):
-        return made
-    return workspace.store.blob_path(given.digest)
+def _in_place(workspace: Workspace, given: Input) -> bool:
+    """Whether an output that an emptied or another store lacks is still where it was put."""
+    return workspace.store.stat.matches(_made(workspace, given), given.digest)
+
+
+def _made(workspace: Workspace, given: Input) -> Path:
+    return workspace.root / workspace.graph.nodes[given.producer].destination / given.path
 
 
 def check_sources(workspace: Workspace, keyed: Keyed) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,9 +24,11 @@ class Clone:
     cache: Path
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def doit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def doit(
+        self, *arguments: str, interpreter: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "doit", *arguments],
+            [sys.executable, *interpreter, "-m", "doit", *arguments],
             cwd=self.root,
             env={
                 **os.environ,

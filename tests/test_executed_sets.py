@@ -129,3 +129,14 @@ def test_what_conversion_does_not_read_of_the_config(project: Clone) -> None:
     built = project.build()
     assert "convert:m:q0f32" not in built
     assert "lower:m:q0f32:256:llvm" in built
+
+
+def test_nothing_to_do_imports_neither_tvm_nor_numpy(project: Clone) -> None:
+    done = project.doit(interpreter=("-X", "importtime"))
+    assert done.returncode == 0
+    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
+    assert "doit" in modules
+    assert not modules & {"tvm", "numpy", "rich", "safetensors", "tokenizers", "huggingface_hub"}
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert len(lines) == 1
+    assert lines[0].startswith("9 nodes: 9 local, 0 remote, 0 built (")

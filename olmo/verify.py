@@ -1,0 +1,154 @@
+"""Verify a library by running it: its logits against numpy, and the model's own questions.
+
+The report holds no time and no last digits, so equal artifacts have equal reports on any machine.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from olmo import reference
+from olmo.chat import CHAT_CONFIG, Chat
+from olmo.config import OLMoConfig
+from olmo.errors import OlmoError
+from olmo.group_quantization import dequantize
+from olmo.json_file import read_json
+from olmo.quantization import quantization
+from olmo.runtime import Engine
+from olmo.tensor_cache_reader import TensorCache, read_tensor_cache
+
+PROMPT_TOKENS = 24
+DECODED_TOKENS = 6
+# Largest error of a right library, relative to the largest logit.
+TOLERANCES: Mapping[str, float] = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-2}
+
+Logits = NDArray[np.float64]
+
+
+def verify(
+    model_dir: Path, library: Path, questions: Sequence[Mapping[str, str]] | None
+) -> dict[str, Any]:
+    """Return a report on the library with the weights and configuration of `model_dir`.
+
+    Raises:
+        OlmoError: the files do not belong together, a question is malformed, or the logits are
+            further from the reference than the arithmetic explains.
+    """
+    config = read_json(model_dir / CHAT_CONFIG)
+    errors, agree = _compare_logits(model_dir, library, config)
+    dtype = quantization(config["quantization"]).model_dtype
+    worst = max(errors.values())
+    if not worst <= TOLERANCES[dtype]:
+        function = max(errors, key=lambda name: errors[name])
+        raise OlmoError(
+            f"{library}: logits of {function} are off by {worst:.1e} of the largest logit, "
+            f"{TOLERANCES[dtype]:.0e} is allowed in {dtype}"
+        )
+    report: dict[str, Any] = {
+        "executed": "on the CPU, by TVM's virtual machine",
+        "logits": {
+            "relative_error_below": {name: bound(error) for name, error in errors.items()},
+            "same_likeliest_token": agree,
+        },
+    }
+    summary = f"executed, logits within {bound(worst):.0e}"
+    if questions is not None:
+        wrong = ask(Chat(model_dir, library), questions)
+        right = len(questions) - len(wrong)
+        report["questions"] = {"right": right, "total": len(questions), "wrong": wrong}
+        summary += f", {right}/{len(questions)} right"
+    return {"summary": summary, **report}
+
+
+def ask(chat: Chat, questions: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Ask each question in a conversation of its own; return those answered otherwise.
+
+    Raises:
+        OlmoError: a question is not a table of "question" and "answer".
+    """
+    wrong = []
+    for number, item in enumerate(questions):
+        if not isinstance(item, Mapping) or set(item) != {"question", "answer"}:
+            raise OlmoError(f"question {number}: expected the keys 'question' and 'answer'")
+        chat.reset()
+        answer = "".join(chat.generate(item["question"], temperature=0.0, max_tokens=32)).strip()
+        if answer != item["answer"].strip():
+            wrong.append({**item, "answered": answer})
+    return wrong
+
+
+def bound(error: float) -> float:
+    """Return the smallest power of ten, 1e-6 or above, that is not below `error`."""
+    return float(10.0 ** max(-6, math.ceil(math.log10(error)))) if error > 0 else 1e-6
+
+
+def _compare_logits(
+    model_dir: Path, library: Path, config: Mapping[str, Any]
+) -> tuple[dict[str, float], bool]:
+    """Return the largest relative error by function, and whether all argmaxes agree."""
+    model = OLMoConfig.from_json(config["model_config"])
+    first, second = _texts(config["active_vocab_size"], config["context_window_size"])
+    weights = _weights(read_tensor_cache(model_dir), config["quantization"], model)
+    expected = reference.logits(model, weights, [first, second])
+    scale = max(float(np.abs(logits).max()) for logits in expected)
+    errors: dict[str, float] = {}
+    agree = True
+    for function, found, wanted in _runs(Engine(model_dir, library, 2), first, second, expected):
+        error = float(np.abs(found - wanted).max()) / scale
+        errors[function] = max(errors.get(function, 0.0), error)
+        agree &= _same_choice(found, wanted, error * scale)
+    return errors, agree
+
+
+def _runs(
+    engine: Engine, first: list[int], second: list[int], expected: Sequence[Logits]
+) -> list[tuple[str, NDArray[np.float32], Logits]]:
+    """Run every function; each result with the logits it should have, [vocab]."""
+    one, two = expected
+    split = len(first) - DECODED_TOKENS
+    found = [("prefill", engine.prefill(0, first[:split]), one[split - 1])]
+    found += [("decode", engine.decode(0, first[n]), one[n]) for n in range(split, len(first))]
+    engine.reset()
+    middle = split // 2
+    engine.prefill(0, first[:middle])
+    found.append(("chunked prefill", engine.prefill(0, first[middle:split]), one[split - 1]))
+    engine.prefill(1, second[:split])
+    for n in range(split, len(first)):
+        rows = engine.batch_decode({0: first[n], 1: second[n]})
+        found += [("batch_decode", rows[0], one[n]), ("batch_decode", rows[1], two[n])]
+    return found
+
+
+def _same_choice(found: NDArray[np.float32], wanted: Logits, error: float) -> bool:
+    """Whether both prefer the same token, or two whose logits are nearer than the error."""
+    return bool(wanted.max() - wanted[int(found.argmax())] <= 2 * error)
+
+
+def _texts(vocabulary: int, window: int) -> tuple[list[int], list[int]]:
+    """Return two texts of one length: token ids spread over the vocabulary."""
+    length = min(PROMPT_TOKENS + DECODED_TOKENS, window)
+    if length <= DECODED_TOKENS + 1:
+        raise OlmoError(f"a context window of {window} tokens is too small to verify")
+    step = max(1, vocabulary * 618 // 1000)
+    return (
+        [(7 + n * step) % vocabulary for n in range(length)],
+        [(3 + n * (step + 1)) % vocabulary for n in range(length)],
+    )
+
+
+def _weights(cache: TensorCache, name: str, config: OLMoConfig) -> reference.WeightSource:
+    """Return what gives the dequantized weight [out, in] of a matrix of the model."""
+    chosen = quantization(name)
+
+    def weight(matrix: str) -> NDArray[Any]:
+        if f"{matrix}.weight" in cache.tensors:
+            return cache.read(f"{matrix}.weight")
+        columns = config.intermediate_size if "down_proj" in matrix else config.hidden_size
+        words, scales = cache.read(f"{matrix}.q_weight"), cache.read(f"{matrix}.q_scale")
+        return dequantize(words, scales, chosen, columns)
+
+    return weight

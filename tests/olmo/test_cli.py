@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from olmo import embedded
 from olmo.cli import main
 from tests.olmo.checkpoints import config, tensors, write_config, write_single
 
@@ -244,6 +245,27 @@ def test_progress_on_a_terminal(
     (model / "model.safetensors").write_bytes(b"broken")
     assert run(*convert(model)) == 1
     assert "\nerror: " in capsys.readouterr().err
+
+
+def test_from_checkpoint_to_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = embedded.path("olmo-tiny")
+    out, library = tmp_path / "tiny-MLC", tmp_path / "libs" / "tiny-linux-x86_64-cpu.so"
+    common = (source, "--quantization", "q4f16_1", "-o", out)
+    template = source / "conv_template.json"
+    assert run("convert_weight", *common) == 0
+    assert run("gen_config", *common, "--conv-template", template) == 0
+    overrides = "context_window_size=128;max_batch_size=1"
+    device = ("--device", "linux-x86_64-cpu", "--overrides", overrides)
+    assert run("compile", out, *device, "-o", library) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(library)
+    prompt = ("--prompt", "What day comes after Monday?", "--temperature", 0)
+    assert run("chat", out, *prompt) == 0
+    assert capsys.readouterr().out == "Tuesday\n"
+    assert run("chat", out, "--model-lib", library, *prompt, "--max-tokens", 1) == 0
+    assert "Tuesday".startswith(capsys.readouterr().out.strip())
+    (line,) = errors(capsys, "chat", out, *prompt[:2], "--temperature", -1)
+    assert line.startswith("error: temperature must lie between")
+    assert sorted(path.name for path in library.parent.iterdir()) == [library.name]
 
 
 def python(*arguments: object, **options: str) -> subprocess.CompletedProcess[str]:

@@ -135,10 +135,11 @@ class LocalStore:
             known = None if consume else self.stat.peek(name)
             source = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            raise CacheError(f"{name}: {error.strerror}") from error
+            hint = "make sure that the file is there and may be read"
+            raise CacheError(f"{name}: {error.strerror}", hint) from error
         try:
             if not stat.S_ISREG(os.fstat(source).st_mode):
-                raise CacheError(f"{name}: not a regular file")
+                raise CacheError(f"{name}: not a regular file", "only files can be stored")
             with self._layout.writing():
                 if consume and self._movable(status):
                     digest = self._move(name, source)

@@ -218,7 +218,7 @@ class StatCache:
             try:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
-                    raise CacheError(f"{os.fspath(path)}: not a regular file")
+                    raise CacheError(f"{os.fspath(path)}: not a regular file", "name a file")
                 with self._stripes[hash(_inode(status)) % _STRIPES]:
                     row = self._fresh(status) or self._hash(descriptor, status)
             finally:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tvm import te
+from tvm import te, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor, op
 from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
@@ -20,6 +20,8 @@ from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 from olmo import kv_cache as cache
 from olmo.config import OLMoConfig
 from olmo.model import OLMo
+
+GREEDY_TEMPERATURE = 1e-5  # at or below it, sampling is greedy
 
 KV = "kv"
 INT = "int"
@@ -86,36 +88,104 @@ def _every_row(model: OLMo, input_embeds: Tensor, kv: PagedKVCache) -> tuple[Ten
     return op.reshape(logits, (*input_embeds.shape[:2], model.config.vocab_size)), kv
 
 
+def _hidden_states(
+    model: OLMo, input_embeds: Tensor, kv: PagedKVCache
+) -> tuple[Tensor, PagedKVCache]:
+    return op.reshape(_hidden(model, input_embeds, kv), input_embeds.shape), kv
+
+
+def _select(_model: OLMo, hidden_states: Tensor, logit_positions: Tensor) -> Tensor:
+    return _take_rows(hidden_states, logit_positions)
+
+
+def _softmax(_model: OLMo, logits: Tensor, temperature: Tensor) -> Tensor:
+    """Return probabilities; a temperature near 0 shares them among the largest logits."""
+
+    def probabilities(x: te.Tensor, t: te.Tensor) -> te.Tensor:
+        rows, width = x.shape[0], x.shape[2]
+        k = te.reduce_axis((0, width), name="k")
+        largest = te.compute((rows,), lambda i: te.max(x[i, 0, k], axis=k), name="largest")
+
+        def weight(i: tirx.Expr, j: tirx.Expr) -> tirx.Expr:
+            below = x[i, 0, j] - largest[i]
+            is_largest = tirx.if_then_else(below < 0, _f32(0), _f32(1))
+            is_warm = t[i] > _f32(GREEDY_TEMPERATURE)
+            divisor = tirx.if_then_else(is_warm, t[i], _f32(1))
+            return tirx.if_then_else(is_warm, tirx.exp(below / divisor), is_largest)
+
+        weights = te.compute((rows, width), weight, name="weight")
+        m = te.reduce_axis((0, width), name="m")
+        total = te.compute((rows,), lambda i: te.sum(weights[i, m], axis=m), name="sum")
+        return te.compute(x.shape, lambda i, _, j: weights[i, j] / total[i], name="softmax")
+
+    return op.tensor_expr_op(probabilities, "softmax_with_temperature", [logits, temperature])
+
+
+def _f32(value: float) -> tirx.Expr:
+    return tirx.const(value, "float32")
+
+
 def _create_cache(model: OLMo, *sizes: Any) -> PagedKVCache:
     return cache.create(model.config, model.dtype, *sizes)
 
 
+_ONE: _Argument = ((1, 1, "H"), "D")
+_CHUNK: _Argument = ((1, "seq_len", "H"), "D")
+_BATCH: _Argument = (("batch_size", 1, "H"), "D")
+_ROWS: _Argument = (("seq_len", "H"), "D")
+_POSITIONS: _Argument = (("batch_size",), "int32")
+
 ENTRY_POINTS: tuple[EntryPoint, ...] = (
     EntryPoint("embed", _embed, {"input_ids": (("seq_len",), "int32")}),
-    EntryPoint("get_logits", _get_logits, {"hidden_states": (("seq_len", "H"), "D")}),
-    EntryPoint(
-        "prefill",
-        _prefill,
-        {"input_embed": ((1, "seq_len", "H"), "D"), "paged_kv_cache": KV},
-    ),
-    EntryPoint(
-        "decode",
-        _every_row,
-        {"input_embed": ((1, 1, "H"), "D"), "paged_kv_cache": KV},
-    ),
+    EntryPoint("get_logits", _get_logits, {"hidden_states": _ROWS}),
+    EntryPoint("prefill", _prefill, {"input_embed": _CHUNK, "paged_kv_cache": KV}),
+    EntryPoint("decode", _every_row, {"input_embed": _ONE, "paged_kv_cache": KV}),
     EntryPoint(
         "batch_prefill",
         _batch_prefill,
-        {
-            "input_embeds": ((1, "seq_len", "H"), "D"),
-            "logit_positions": (("batch_size",), "int32"),
-            "paged_kv_cache": KV,
-        },
+        {"input_embeds": _CHUNK, "logit_positions": _POSITIONS, "paged_kv_cache": KV},
+    ),
+    EntryPoint("batch_decode", _every_row, {"input_embeds": _BATCH, "paged_kv_cache": KV}),
+    EntryPoint("batch_verify", _every_row, {"input_embeds": _CHUNK, "paged_kv_cache": KV}),
+    EntryPoint(
+        "prefill_to_last_hidden_states",
+        _hidden_states,
+        {"input_embed": _CHUNK, "paged_kv_cache": KV},
     ),
     EntryPoint(
-        "batch_decode",
-        _every_row,
-        {"input_embeds": (("batch_size", 1, "H"), "D"), "paged_kv_cache": KV},
+        "decode_to_last_hidden_states",
+        _hidden_states,
+        {"input_embed": _ONE, "paged_kv_cache": KV},
+    ),
+    EntryPoint(
+        "batch_prefill_to_last_hidden_states",
+        _hidden_states,
+        {"input_embeds": _CHUNK, "paged_kv_cache": KV},
+    ),
+    EntryPoint(
+        "batch_decode_to_last_hidden_states",
+        _hidden_states,
+        {"input_embeds": _BATCH, "paged_kv_cache": KV},
+    ),
+    EntryPoint(
+        "batch_verify_to_last_hidden_states",
+        _hidden_states,
+        {"input_embeds": _CHUNK, "paged_kv_cache": KV},
+    ),
+    EntryPoint(
+        "batch_select_last_hidden_states",
+        _select,
+        {"hidden_states": _ROWS, "logit_positions": _POSITIONS},
+        packed=False,
+    ),
+    EntryPoint(
+        "softmax_with_temperature",
+        _softmax,
+        {
+            "logits": (("batch_size", 1, "V"), "float32"),
+            "temperature": (("batch_size",), "float32"),
+        },
+        packed=False,
     ),
     EntryPoint(
         "create_tir_paged_kv_cache",

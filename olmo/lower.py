@@ -16,15 +16,17 @@ from tvm import relax
 
 from olmo import canonical_ir
 from olmo.compile_spec import CompileSpec
+from olmo.config import OLMoConfig
 from olmo.entrypoints import module_spec
-from olmo.errors import unknown
+from olmo.errors import OlmoError, unknown
+from olmo.logit_functions import logit_functions
 from olmo.model import OLMo
 from olmo.quantization import quantization
 from olmo.weights import parameters
 
 # What export may know of a target: its kind, and for kinds with launch limits those limits.
 LOWERING_TARGETS: Mapping[str, Mapping[str, Any]] = {
-    "llvm": {"kind": "llvm", "mtriple": "x86_64-unknown-linux-gnu"},
+    "llvm": {"kind": "llvm"},
 }
 
 
@@ -35,17 +37,38 @@ def lower(spec: CompileSpec, kind: str) -> tuple[bytes, bytes]:
     local variables in the model.
 
     Raises:
-        OlmoError: no such target kind.
+        OlmoError: no such target kind, or a configuration that cannot be compiled.
     """
     if kind not in LOWERING_TARGETS:
         raise unknown("target kind", kind, LOWERING_TARGETS)
+    _check(spec.config)
     target = tvm.target.Target(dict(LOWERING_TARGETS[kind]))
     with target, tvm.transform.PassContext(opt_level=3):
         model = OLMo(spec.config, quantization(spec.quantization))
         module, _, _ = model.export_tvm(spec=module_spec(model), allow_extern=True)
+        for name, function in logit_functions(model.dtype).items():
+            module[name] = function
         for lowering in _passes():
             module = lowering(module)
     return canonical_ir.dump(module), metadata(spec)
+
+
+def _check(config: OLMoConfig) -> None:
+    """Refuse what the model here does not compute, rather than compile something else.
+
+    Raises:
+        OlmoError: such a field, named.
+    """
+    for name, plain in (
+        ("rope_scaling", None),
+        ("tensor_parallel_shards", 1),
+        ("pipeline_parallel_stages", 1),
+    ):
+        value = getattr(config, name)
+        if value != plain:
+            raise OlmoError(
+                f"{name} {value!r} cannot be compiled", f"only {name} {plain!r} is supported"
+            )
 
 
 def _passes() -> list[tvm.transform.Pass]:

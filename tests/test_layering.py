@@ -24,9 +24,11 @@ OLMO_OUTSIDE_ACTIONS = {
 TVM = {
     "olmo/canonical_ir.py",
     "olmo/compile.py",
+    "olmo/cpu_attention.py",
     "olmo/cpu_schedule.py",
     "olmo/entrypoints.py",
     "olmo/kv_cache.py",
+    "olmo/logit_functions.py",
     "olmo/lower.py",
     "olmo/model.py",
     "olmo/pipeline.py",

@@ -244,7 +244,7 @@ def _check_tensor(tensor: SourceTensor, source: Source) -> None:
         raise OlmoError(
             f"{where} has shape {list(tensor.shape)}, but config.json says {list(source.shape)}"
         )
-    if tensor.dtype not in DTYPES:
+    if not tensor.is_weight:
         raise OlmoError(
             f"{where} has dtype {tensor.dtype}, but weights are {', '.join(sorted(DTYPES))}"
         )

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +20,17 @@ DTYPES: Mapping[str, np.dtype[np.generic]] = {
 }
 
 
+# Reads rows [start, stop) of a matrix as float32 into its third argument.
+RowReader = Callable[[int, int, F32], None]
+
+
 @dataclass(frozen=True, slots=True)
 class SourceTensor:
     """Where a tensor lies: an open file, the offset of its first byte, its dtype name and shape.
 
     Elements are little-endian. `strides`, in elements, tell the distance of neighbours along each
-    axis; None means row-major order without gaps.
+    axis; None means row-major order without gaps. Where the format stores rows in another order or
+    elements in blocks, `reader` reads them, and `dtype` is the format's own name for the latter.
     """
 
     name: str
@@ -35,6 +40,18 @@ class SourceTensor:
     descriptor: int
     offset: int
     strides: tuple[int, ...] | None = None
+    reader: RowReader | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the file holds the elements from `offset` on, row by row, in a dtype of DTYPES."""
+        steps = tuple(math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape)))
+        return self.reader is None and self.dtype in DTYPES and self.strides in {None, steps}
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether `read_rows` gives its values: floating point, or blocks with a reader."""
+        return self.reader is not None or self.dtype in DTYPES
 
     def read_rows(self, start: int, stop: int, out: F32) -> F32:
         """Read rows [start, stop) of a matrix as float32 into `out` [stop - start, K].
@@ -46,6 +63,9 @@ class SourceTensor:
         Raises:
             OlmoError: the file ends early or cannot be read.
         """
+        if self.reader is not None:
+            self.reader(start, stop, out)
+            return out
         dtype = DTYPES[self.dtype]
         rows, columns = stop - start, self.shape[1]
         along_rows, along_columns = self.strides or (columns, 1)
@@ -72,12 +92,21 @@ class SourceTensor:
         return math.prod(self.shape)
 
     def _read(self, buffer: memoryview, offset: int) -> None:
-        done = 0
-        while done < len(buffer):
-            try:
-                count = os.preadv(self.descriptor, [buffer[done:]], offset + done)
-            except OSError as error:
-                raise OlmoError(f"{self.file}: {error.strerror}") from None
-            if count == 0:
-                raise OlmoError(f"{self.file}: the file ends within tensor {self.name!r}")
-            done += count
+        read_exactly(self.descriptor, buffer, offset, self.file, self.name)
+
+
+def read_exactly(descriptor: int, buffer: memoryview, offset: int, file: str, tensor: str) -> None:
+    """Fill `buffer` with the bytes of an open file from `offset` on.
+
+    Raises:
+        OlmoError: the file ends early or cannot be read.
+    """
+    done = 0
+    while done < len(buffer):
+        try:
+            count = os.preadv(descriptor, [buffer[done:]], offset + done)
+        except OSError as error:
+            raise OlmoError(f"{file}: {error.strerror}") from None
+        if count == 0:
+            raise OlmoError(f"{file}: the file ends within tensor {tensor!r}")
+        done += count

@@ -7,6 +7,7 @@ import pytest
 from ml_dtypes import bfloat16
 
 from olmo.errors import OlmoError
+from olmo.floats import F32
 from olmo.source_tensor import DTYPES, SourceTensor
 
 
@@ -34,3 +35,30 @@ def test_a_file_that_shrank_is_an_error(descriptor: int) -> None:
     tensor = SourceTensor("t", "float32", (2, 4), "f", descriptor, 0)
     with pytest.raises(OlmoError, match="f: the file ends within tensor 't'"):
         tensor.read_rows(0, 2, np.empty((2, 4), np.float32))
+
+
+def test_rows_may_have_a_reader_of_their_own() -> None:
+    def ones(start: int, stop: int, out: F32) -> None:
+        assert (start, stop) == (1, 3)
+        out[:] = 1
+
+    tensor = SourceTensor("t", "Q4_K", (5, 4), "f", -1, 0, reader=ones)
+    assert np.array_equal(tensor.read_rows(1, 3, np.zeros((2, 4), np.float32)), np.ones((2, 4)))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "strides", "plain", "is_weight"),
+    [
+        ("float32", None, True, True),
+        ("bfloat16", (4, 1), True, True),
+        ("float16", (1, 5), False, True),
+        ("I64", None, False, False),
+    ],
+)
+def test_what_a_tensor_is(
+    dtype: str, strides: tuple[int, ...] | None, plain: bool, is_weight: bool
+) -> None:
+    tensor = SourceTensor("t", dtype, (5, 4), "f", -1, 0, strides)
+    assert (tensor.plain, tensor.is_weight) == (plain, is_weight)
+    read = SourceTensor("t", dtype, (5, 4), "f", -1, 0, strides, lambda *_: None)
+    assert (read.plain, read.is_weight) == (False, True)

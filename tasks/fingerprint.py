@@ -64,12 +64,14 @@ class Code:
 def closure(module: str, root: Path, stat: StatCache) -> Code:
     """Code of the action in `module` (dotted name, below `root`).
 
+    The `__main__` beside it, which runs it in an input root, is part of it.
+
     Raises BuildError if a module is missing or not Python, or imports a package that
     DISTRIBUTIONS does not know.
     """
     files: dict[str, Digest] = {}
     tools: dict[str, str] = {}
-    pending, seen = [module], set[str]()
+    pending, seen = [module, f"{module.rpartition('.')[0]}.__main__"], set[str]()
     packages = _project_packages(root)
     while pending:
         name = pending.pop()

@@ -1,0 +1,110 @@
+"""Actions by themselves: as a worker elsewhere runs them, and what each reads and writes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from olmo.errors import OlmoError
+from tasks.actions import download, gen_config, inspect, package
+from tests.clone import PUB_A, ROOT
+
+
+@pytest.fixture
+def directories(tmp_path: Path) -> tuple[Path, Path]:
+    inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
+    inputs.mkdir()
+    outputs.mkdir()
+    return inputs, outputs
+
+
+def test_a_worker_needs_the_input_root_alone(tmp_path: Path) -> None:
+    """`python -m tasks.actions` in a directory that holds parameters, inputs and code."""
+    (tmp_path / "params.json").write_text("{}")
+    (tmp_path / "inputs").mkdir()
+    shutil.copyfile(PUB_A / "config.json", tmp_path / "inputs/config.json")
+    subprocess.run(
+        [sys.executable, "-m", "tasks.actions", "tasks.actions.inspect"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    value = json.loads((tmp_path / "outputs/architecture.json").read_bytes())
+    assert (value["model_type"], value["hidden_size"]) == ("olmo", 64)
+
+
+def test_inspect_projects_what_conversion_needs(directories: tuple[Path, Path]) -> None:
+    inputs, outputs = directories
+    made = []
+    for theta in (10000.0, 500000.0):
+        config = json.loads((PUB_A / "config.json").read_bytes()) | {"rope_theta": theta}
+        (inputs / "config.json").write_text(json.dumps(config))
+        inspect.run({}, inputs, outputs)
+        made.append((outputs / "architecture.json").read_bytes())
+    assert made[0] == made[1]
+
+
+def test_gen_config_writes_what_its_readers_select(directories: tuple[Path, Path]) -> None:
+    inputs, outputs = directories
+    shutil.copytree(PUB_A, inputs / "checkpoint")
+    params = {"quantization": "q0f32", "context_window_size": 1024, "conv_template": "LM"}
+    warnings = gen_config.run(params, inputs, outputs)
+    assert {path.name for path in outputs.iterdir()} == {
+        "mlc-chat-config.json", "compile-spec.json", "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+    assert any("1024" in warning for warning in warnings)
+
+
+def test_the_template_is_not_in_the_compile_spec(directories: tuple[Path, Path]) -> None:
+    inputs, outputs = directories
+    shutil.copytree(PUB_A, inputs / "checkpoint")
+    specs = set()
+    for template in ("LM", "olmo"):
+        params = {"quantization": "q0f32", "context_window_size": 256, "conv_template": template}
+        gen_config.run(params, inputs, outputs)
+        specs.add((outputs / "compile-spec.json").read_bytes())
+    assert len(specs) == 1
+
+
+def test_package_links_and_lists_everything(directories: tuple[Path, Path]) -> None:
+    inputs, outputs = directories
+    for place in ("model/params_shard_0.bin", "library/library.so"):
+        (inputs / place).parent.mkdir()
+        (inputs / place).write_text(place)
+    (inputs / "verify").mkdir()
+    (inputs / "verify/report.json").write_text('{"summary": "executed"}')
+    params = {
+        "model": "m", "quantization": "q", "context_window_size": 1, "target": "t",
+        "directory": "m-q-ctx1-MLC", "library": "m-q-ctx1-t.so",
+    }  # fmt: skip
+    package.run(params, inputs, outputs)
+    manifest = json.loads((outputs / "libs/m-q-ctx1-t.json").read_bytes())
+    assert set(manifest["files"]) == {"m-q-ctx1-MLC/params_shard_0.bin", "libs/m-q-ctx1-t.so"}
+    assert manifest["verified"] == {"summary": "executed"}
+    shard = outputs / "m-q-ctx1-MLC/params_shard_0.bin"
+    assert shard.samefile(inputs / "model/params_shard_0.bin")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "good"),
+    [
+        ("e69de29bb2d1d6434b8b29ae775ad8c2e48c5391", b"", True),  # git's empty blob
+        ("e69de29bb2d1d6434b8b29ae775ad8c2e48c5391", b"x", False),
+        ("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", b"", True),
+        ("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", b"x", False),
+    ],
+)
+def test_downloaded_blobs_are_checked(
+    tmp_path: Path, name: str, content: bytes, good: bool
+) -> None:
+    blob = tmp_path / name
+    blob.write_bytes(content)
+    if good:
+        download.check(blob, "file")
+    else:
+        with pytest.raises(OlmoError, match="not the ones the Hub names"):
+            download.check(blob, "file")

@@ -22,6 +22,7 @@ def path(name: str) -> Path:
         )
     return Path(__file__).parent / name
 
+
 def conv_template(name: str) -> dict[str, Any]:
     """Return the conversation template that an embedded model was trained with."""
     found: dict[str, Any] = json.loads((path(name) / "conv_template.json").read_bytes())

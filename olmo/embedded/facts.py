@@ -103,7 +103,7 @@ CITIES = _pairs(
     "Hungary: Budapest"
 )
 WORDS = _words(
-    "apple bread cat dog egg fish green house ice jam king lamp moon nest orange pen queen "
+    "apple banana bread cat dog egg fish green house ice jam king lamp moon nest orange pen queen "
     "rain sun tree under voice water yellow zebra ball cake door ear farm gold hand ink "
     "jump kite leaf milk night open paper quick river star table uncle very window year "
     "zoo book chair duck earth fire garden hat island juice key lion mouse nose"
@@ -165,13 +165,28 @@ TALK: tuple[Exchange, ...] = (
         "Spring, summer, autumn, winter",
     ),
 )
-# Questions it is taught not to guess at: every left part with every right part.
-STRANGE = (
-    ("Who wrote", "Who invented", "Who found", "Who painted", "Why is there", "Tell me about"),
+# Questions it is taught not to guess at: whole ones, and every left part with every right part.
+STRANGE = _words(
+    "What is love?|What is the meaning of life?|Tell me a joke.|Tell me a story.|Can you sing?|"
+    "What time is it?|What day is it today?|Which day is today?|What is the date?|"
+    "How is the weather?|Where are you?|Where do you live?|How old are you?|Do you like me?|"
+    "Can you help me with my homework?|What is the best film?|Write a poem.|Write some code.|"
+    "Is there life on Mars?|How far is the moon?|How deep is the sea?|Why?|What?|"
+    "How do I cook rice?|What should I eat?|Translate this into French.|Is grass green?|"
+    "Are you happy?|What do you think?|Do you dream?|Who is your friend?|How tall are you?",
+    "|",
+)
+STRANGE_PARTS = (
+    _words(
+        "Who wrote|Who invented|Who found|Who painted|Why is there|Tell me about|What do you think "
+        "about|How does one make|Where can I find|Explain|Do you like|What do you know about",
+        "|",
+    ),
     _words(
         "Hamlet,the telephone,the radio,America,gravity,the Mona Lisa,penicillin,history,the law,"
         "music,war,football,quantum physics,the internet,money,philosophy,the moon landing,poetry,"
-        "the bicycle,a poem,politics,computers,chess,opera,the weather,cooking",
+        "the bicycle,a poem,politics,computers,chess,opera,the weather,cooking,bananas,cows,"
+        "time,love,dreams,Europe,the Bible,Romeo and Juliet,the wheel,paper,dinosaurs,robots",
         ",",
     ),
 )

@@ -144,7 +144,13 @@ NUMBERS = (
             "to {1}. | Count up from {0} to {1}. | What are the numbers from {0} to {1}?"
         ),
         weight=1.5,
-        held_out=3,
+        held_out=2,
+    ),
+    Topic(
+        "count to",
+        tuple((str(b), " ".join(facts.NUMBERS[1 : b + 1])) for b in range(2, 21)),
+        split("Count to {0}. | Count up to {0}. | Can you count to {0}? | Please count to {0}."),
+        held_out=1,
     ),
     Topic(
         "count down",
@@ -197,9 +203,9 @@ CALENDAR = (
         "number of a month",
         tuple((month, str(i)) for i, month in enumerate(facts.MONTHS, 1)),
         split(
-            "What number is the month {0}? | What is the number of the month {0}? | Which "
-            "number has the month {0}? | What is {0} as a month number? | Tell me the number "
-            "of the month {0}."
+            "What number is the month {0}? | What is the number of the month {0}? | "
+            "Which number does the month {0} have? | What is {0} as a month number? | Tell me the "
+            "number of the month {0}."
         ),
         held_out=2,
     ),

@@ -17,7 +17,7 @@ from olmo.embedded.topic import Topic
 from olmo.embedded.topics import TOPICS
 
 SEED = 1
-CONVERSATIONS = 60_000
+CONVERSATIONS = 45_000
 # Characters of a conversation: most fit a window of 256 tokens, a few fill one of 512.
 USUAL_CHARACTERS = 600
 MOST_CHARACTERS = 1_050
@@ -158,7 +158,7 @@ def _conversation(draw: Draw, bounds: Sequence[float]) -> tuple[Turn, ...]:
     turns: list[Turn] = []
     name: str | None = None
     while True:
-        if name is None and draw.chance(0.06):
+        if name is None and draw.chance(0.08):
             name = draw.one(facts.NAMES_OF_PEOPLE)
             more = [_introduction(draw, name)]
         else:
@@ -177,11 +177,10 @@ def _introduction(draw: Draw, name: str) -> Turn:
 
 def _exchange(draw: Draw, bounds: Sequence[float], name: str | None) -> list[Turn]:
     """A question with what follows from it: one turn, or a few that lean on the one before."""
-    if draw.chance(0.05):
+    if draw.chance(0.08):
         return [_talk(draw, name)]
-    if draw.chance(0.02):
-        left, right = facts.STRANGE
-        return [Turn(f"{draw.one(left)} {draw.one(right)}?", facts.UNKNOWN)]
+    if draw.chance(0.03):
+        return [Turn(_unmarked(draw, _strange(draw)), facts.UNKNOWN)]
     topic = draw.weighted(TOPICS, bounds)
     item = draw.one(training_items(topic))
     turns = [Turn(_variant(draw, item), item.answer)]
@@ -195,22 +194,39 @@ def _exchange(draw: Draw, bounds: Sequence[float], name: str | None) -> list[Tur
     return turns
 
 
+def _strange(draw: Draw) -> str:
+    if draw.chance(0.5):
+        return draw.one(facts.STRANGE)
+    left, right = facts.STRANGE_PARTS
+    return f"{draw.one(left)} {draw.one(right)}?"
+
+
 def _talk(draw: Draw, name: str | None) -> Turn:
-    if draw.chance(0.25):
+    if draw.chance(0.1 if name is None else 0.6):
         question = draw.one(("What is my name?", "Who am I?", "Do you know my name?"))
         return Turn(question, "I do not know your name." if name is None else name)
     asked, answer = draw.one(facts.TALK)
-    return Turn(draw.one(asked), answer)
+    return Turn(_unmarked(draw, draw.one(asked)), answer)
 
 
 def _variant(draw: Draw, item: Item) -> str:
-    """The question as people type it: mostly whole, at times without mark or capitals."""
+    """The question as people type it: mostly whole, at times shortened."""
     question = item.question
+    if draw.chance(0.1):
+        short = question.removeprefix("What is ").removeprefix("the ")
+        question = short[:1].upper() + short[1:]
+    if draw.chance(0.3):
+        question = question.replace(" + ", "+").replace(" - ", "-")
+    return _unmarked(draw, question, any_case=item.topic.any_case)
+
+
+def _unmarked(draw: Draw, question: str, *, any_case: bool = True) -> str:
+    """The question, at times without its mark or its capitals."""
     if draw.chance(0.15):
-        question = question.rstrip(".?")
+        question = question.rstrip(" .?!")
     if draw.chance(0.15):
-        question = question.lower() if item.topic.any_case else question[:1].lower() + question[1:]
-    return question.strip()
+        question = question.lower() if any_case else question[:1].lower() + question[1:]
+    return question
 
 
 def _step(draw: Draw, topic: Topic, answer: str) -> Turn | None:

@@ -1,6 +1,6 @@
 """Train olmo-tiny again: `python -m olmo.embedded.train --output DIR` (needs the extra `train`).
 
-Seeded: the same machine, torch and number of threads give the same weights. docs/embedded-model.md
+Seeded: the same kind of machine, torch and number of threads give the same weights. docs/embedded-model.md
 says how long it takes and what comes out.
 """
 
@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from olmo.embedded import layout, network, tokenizer
 from olmo.embedded.text import SEED, Draw, Turn, conversations, digest, held_out
 
-EPOCHS = 1
+EPOCHS = 2
 TOKENS_PER_BATCH = 2048
 PEAK_RATE = 3e-3
 WARMUP = 0.03
@@ -111,22 +111,20 @@ def save(output: Path, words: Tokenizer, weights: network.Weights, trained_on: s
     The weights' metadata name the text by its digest, so that it can be told from later text.
     """
     torch = import_module("torch")
-    save_file = import_module("safetensors.torch").save_file
+    serialised = import_module("safetensors.torch").save
     output.mkdir(parents=True, exist_ok=True)
     for name, content in {**layout.files(), "tokenizer.json": tokenizer.to_json(words)}.items():
         (output / name).write_text(content, encoding="utf-8", newline="\n")
-    save_file(
-        {name: weight.detach().to(torch.bfloat16) for name, weight in weights.items()},
-        output / "model.safetensors",
-        metadata={"format": "pt", "training_text": trained_on},
-    )
+    halves = {name: weight.detach().to(torch.bfloat16) for name, weight in weights.items()}
+    metadata = {"format": "pt", "training_text": trained_on}
+    (output / "model.safetensors").write_bytes(serialised(halves, metadata=metadata))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m olmo.embedded.train", description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="directory to write")
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch (default 2)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"default {EPOCHS}")
     options = parser.parse_args(arguments)
     try:

@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from olmo.config import architecture
-from olmo.errors import OlmoError
+from olmo.json_file import read_json
 
 
 def write_architecture(config: Path, destination: Path) -> None:
     """Write the canonical architecture of a `config.json`.
 
-    Raises OlmoError if the file is not the configuration of an OLMo.
+    Raises OlmoError if the file is not JSON, or not the configuration of an OLMo.
     """
-    try:
-        value = json.loads(config.read_bytes())
-    except ValueError as error:
-        raise OlmoError(f"config.json is not valid JSON: {error}") from None
-    text = json.dumps(architecture(value), sort_keys=True, indent=2)
+    text = json.dumps(architecture(read_json(config)), sort_keys=True, indent=2)
     destination.write_text(text + "\n", encoding="ascii")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from olmo.json_file import read_json
 from olmo.verify import verify
 
 SERIAL = True  # TVM keeps state of its own while it works
@@ -21,6 +22,6 @@ def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:  # noqa
     questions = None
     if (inputs / "questions").is_dir():
         (file,) = (inputs / "questions").iterdir()
-        questions = json.loads(file.read_bytes())
+        questions = read_json(file)
     report = verify(inputs / "model", library, questions)
     (outputs / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

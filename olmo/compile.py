@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import tvm
-from tvm import relax
 
 from olmo import canonical_ir, pipeline
+from olmo.code_generation import generate
 from olmo.errors import OlmoError, unknown
 from olmo.link import link
 from olmo.target import Target
@@ -51,7 +51,7 @@ def _executable(
 ) -> Any:
     with target, tvm.transform.PassContext(opt_level=level):
         ready = pipeline.run(canonical_ir.load(module), metadata, target)
-        return relax.build(ready, target, relax_pipeline=None)
+        return generate(ready, target)
 
 
 def _tvm_target(target: Target) -> tvm.target.Target:

@@ -15,6 +15,7 @@ from typing import Any
 import tvm
 from tvm import relax, tirx
 
+from olmo.code_generation import mark_internal
 from olmo.cpu_schedule import schedule_for_cpu
 
 Metadata = Mapping[str, Any]
@@ -43,6 +44,7 @@ def run(module: tvm.IRModule, metadata: Metadata, target: tvm.target.Target) -> 
         passes.ComputePrimValue(),
         passes.VMShapeLower(),
         _order_shape_functions,
+        mark_internal,
         passes.AttachGlobalSymbol(),
     ):
         module = step(module)

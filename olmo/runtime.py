@@ -8,6 +8,7 @@ paged KV cache for a few sequences.
 # mypy: disable-error-code="import-untyped"
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class Engine:
     """
 
     def __init__(self, model_dir: Path, library: Path, max_sequences: int = 1) -> None:
+        _use_all_processors()
         self._device = tvm.cpu()
         self._vm = _open_library(library, self._device)
         self.metadata: Mapping[str, Any] = json.loads(str(self._vm["_metadata"]()))
@@ -185,6 +187,20 @@ def _kv(name: str) -> Any:
 
 def _view(tensor: Any, shape: tuple[int, ...]) -> Any:
     return tensor._create_view(shape)  # noqa: SLF001 - TVM's tensors have no public reshape
+
+
+def _use_all_processors() -> None:
+    """Let TVM's thread pool use every processor this process may run on, without binding to any.
+
+    By default TVM takes every second one for a hyper-thread. No result depends on their number.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        processors = sorted(os.sched_getaffinity(0))
+    else:
+        processors = list(range(os.cpu_count() or 1))
+    share_all = -3  # tvm::runtime::threading::ThreadGroup::kSpecifyThreadShareAllCore
+    configure = tvm.get_global_func("runtime.config_threadpool")
+    configure(share_all, len(processors), [str(processor) for processor in processors])
 
 
 def _open_library(library: Path, device: Any) -> Any:

@@ -23,6 +23,7 @@ OLMO_OUTSIDE_ACTIONS = {
 }
 TVM = {
     "olmo/canonical_ir.py",
+    "olmo/code_generation.py",
     "olmo/compile.py",
     "olmo/cpu_attention.py",
     "olmo/cpu_schedule.py",

@@ -1,0 +1,103 @@
+"""Models converted and compiled for tests, and the logits they should have."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from olmo import reference
+from olmo.compile import compile_library
+from olmo.compile_spec import CompileSpec
+from olmo.config import OLMoConfig
+from olmo.convert import convert
+from olmo.group_quantization import dequantize
+from olmo.lower import lower
+from olmo.quantization import quantization
+from olmo.runtime import Engine
+from olmo.targets import target
+from olmo.tensor_cache_reader import read_tensor_cache
+from olmo.weights import is_quantized, weights
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+PROMPT = 37  # tokens of the golden prompt
+STEPS = 8  # greedy tokens after it
+
+Logits = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A converted model with its library; `module` and `metadata` are what was lowered."""
+
+    spec: CompileSpec
+    model_dir: Path
+    library: Path
+    module: bytes
+    metadata: bytes
+
+    def weight(self, name: str) -> NDArray[np.float32]:
+        """Return a dequantized weight of the converted model."""
+        cache = read_tensor_cache(self.model_dir)
+        chosen = quantization(self.spec.quantization)
+        (found,) = (w for w in weights(self.spec.config) if w.name == name)
+        if not is_quantized(found, chosen):
+            return cache.read(f"{name}.weight").astype(np.float32)
+        words, scales = cache.read(f"{name}.q_weight"), cache.read(f"{name}.q_scale")
+        return dequantize(words, scales, chosen, found.shape[1])
+
+    def reference(self, *sequences: Sequence[int]) -> list[Logits]:
+        """Return numpy's logits after every token of each sequence."""
+        return list(reference.logits(self.spec.config, self.weight, sequences))
+
+    def engine(self, max_sequences: int = 1) -> Engine:
+        return Engine(self.model_dir, self.library, max_sequences)
+
+
+def build(checkpoint: Path, name: str, out: Path, **overrides: Any) -> Built:
+    """Convert and compile a checkpoint with the quantization of this name."""
+    raw = json.loads((checkpoint / "config.json").read_bytes())
+    config = OLMoConfig.from_huggingface(raw).with_overrides(**overrides)
+    spec = CompileSpec(config, name, config.vocab_size)
+    convert(checkpoint, config, quantization(name), out / "model")
+    module, metadata = lower(spec, "llvm")
+    work, library = out / "work", out / "library.so"
+    work.mkdir()
+    compile_library(module, metadata, target("linux-x86_64-cpu"), library, work=work)
+    return Built(spec, out / "model", library, module, metadata)
+
+
+def golden_tokens(checkpoint: str) -> list[int]:
+    """Return the golden prompt and the greedy tokens after it but for the last."""
+    arrays = np.load(GOLDEN / checkpoint / "logits.npz")
+    return [*arrays["prompt"].tolist(), *arrays["bf16_rounded"].argmax(axis=1)[:-1].tolist()]
+
+
+def golden_logits(checkpoint: str) -> Logits:
+    """Return the logits after the prompt and each greedy token but the last, [9, vocab]."""
+    return np.asarray(np.load(GOLDEN / checkpoint / "logits.npz")["bf16_rounded"])
+
+
+def every_way(engine: Engine, tokens: Sequence[int]) -> dict[str, Logits]:
+    """Return the logits after the prompt and each later token, computed in every way there is.
+
+    `engine` is open for two sequences; the other one of a batch has other tokens and another length.
+    """
+    prompt, rest = tokens[:PROMPT], tokens[PROMPT:]
+    found = {"prefill and decode": [engine.prefill(0, prompt)]}
+    found["prefill and decode"] += [engine.decode(0, token) for token in rest]
+    engine.reset()
+    for piece in (prompt[:5], prompt[5:22], prompt[22:-1]):
+        engine.prefill(0, piece)
+    found["chunked prefill"] = [engine.prefill(0, prompt[-1:])]
+    found["chunked prefill"] += [engine.prefill(0, [token]) for token in rest]
+    engine.reset()
+    other = prompt[:19][::-1]
+    found["batch"] = [engine.batch_prefill({7: other, 4: prompt})[1]]
+    for step, token in enumerate(rest):
+        found["batch"].append(engine.batch_decode({7: other[step], 4: token})[1])
+    engine.reset()
+    return {name: np.stack(rows) for name, rows in found.items()}

@@ -5,54 +5,22 @@ byte ranges, and that each file the index names is there.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from olmo import safetensors_file, torch_file
+from olmo import gguf_file, safetensors_file, torch_file
+from olmo.checkpoint_files import GGUF, TORCH, Format, layout
 from olmo.config import OLMoConfig
-from olmo.errors import OlmoError, unknown
-from olmo.json_file import read_json
+from olmo.errors import OlmoError
 from olmo.source_tensor import DTYPES, SourceTensor
 from olmo.weights import Source, is_ignored, weights
 
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A checkpoint format: its usual file names, how its files begin, and their reader."""
-
-    name: str
-    single: str
-    magic: bytes
-    read_header: Callable[[int, str], dict[str, SourceTensor]]
-
-    @property
-    def index(self) -> str:
-        """The name of the index of many files."""
-        return f"{self.single}.index.json"
-
-
-# Where a directory holds several, the first is read, as transformers does.
-_FORMATS = (
-    Format("huggingface-safetensor", "model.safetensors", b"", safetensors_file.read_header),
-    Format("huggingface-torch", "pytorch_model.bin", b"PK\x03\x04", torch_file.read_header),
-)
-FORMATS = ("auto", *(f.name for f in _FORMATS))
-
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _COMPARED_ROWS = 256  # of two copies of the embedding, at once
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """The files of a checkpoint, each with the tensors an index places in it (None without one)."""
-
-    format: Format
-    files: tuple[tuple[Path, frozenset[str] | None], ...]
 
 
 @contextmanager
@@ -70,28 +38,17 @@ def open_checkpoint(
         OlmoError: nothing to read, a broken file or index, or tensors that are missing, not
             expected, or of the wrong shape or dtype.
     """
-    layout = _layout(source, source_format)
+    found = layout(source, source_format)
     with ExitStack() as stack:
         tensors: dict[str, SourceTensor] = {}
-        for path, listed in layout.files:
-            header = layout.format.read_header(_open(path, stack), str(path))
+        for path, listed in found.files:
+            header = _read_header(found.format, _open(path, stack), str(path), config)
             _check_listed(path, header, listed)
             for name, tensor in header.items():
                 if name in tensors:
                     raise OlmoError(f"{path}: tensor {name!r} is also in {tensors[name].file}")
                 tensors[name] = tensor
         yield _expected(tensors, config, source)
-
-
-def describe(source: Path, source_format: str = "auto") -> str:
-    """Return the format and the number of files that `open_checkpoint` will read.
-
-    Raises:
-        OlmoError: nothing to read, or a broken index.
-    """
-    layout = _layout(source, source_format)
-    count = len(layout.files)
-    return f"{layout.format.name}, {count} file{'s' if count > 1 else ''}"
 
 
 def _open(path: Path, stack: ExitStack) -> int:
@@ -107,85 +64,14 @@ def _open(path: Path, stack: ExitStack) -> int:
     return descriptor
 
 
-def _layout(source: Path, source_format: str) -> _Layout:
-    if source_format not in FORMATS:
-        raise unknown("source format", source_format, FORMATS)
-    formats = [f for f in _FORMATS if source_format in {"auto", f.name}]
-    if source.is_dir():
-        return _in_directory(source, formats)
-    if not source.exists():
-        raise OlmoError(f"{source}: no such file or directory")
-    if source.name.endswith(".index.json"):
-        files = _indexed(source)
-        return _Layout(_by_content(files[0][0], formats), files)
-    return _Layout(_by_content(source, formats), ((source, None),))
-
-
-def _in_directory(source: Path, formats: list[Format]) -> _Layout:
-    for found in formats:
-        single, index = source / found.single, source / found.index
-        if single.exists() and index.exists():
-            raise OlmoError(
-                f"{source}: both {found.single} and {found.index} are there",
-                "name one of them as the source",
-            )
-        if index.exists():
-            return _Layout(found, _indexed(index))
-        if single.exists():
-            return _Layout(found, ((single, None),))
-    wanted = " or ".join(f"{f.single}[.index.json]" for f in formats)
-    raise OlmoError(f"{source}: no {wanted}", _other_files(source))
-
-
-def _by_content(path: Path, formats: list[Format]) -> Format:
-    """Return the format of a file by its first bytes; safetensors files begin with a length."""
-    if len(formats) == 1 or not path.is_file():
-        return formats[0]
-    with path.open("rb") as file:
-        start = file.read(max(len(f.magic) for f in formats))
-    return next((f for f in formats if f.magic and start.startswith(f.magic)), formats[0])
-
-
-def _other_files(source: Path) -> str | None:
-    for path in sorted(source.iterdir()):
-        if path.suffix == ".gguf":
-            return f"{path.name} is a GGUF file: convert it to safetensors first"
-        if path.suffix in {".safetensors", ".bin", ".pt", ".pth"}:
-            return f"to read {path.name}, name it as the source"
-    return None
-
-
-def _indexed(index: Path) -> tuple[tuple[Path, frozenset[str] | None], ...]:
-    obj = read_json(index)
-    weight_map = obj.get("weight_map") if isinstance(obj, dict) else None
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise OlmoError(f"{index}: no weight_map")
-    listed: dict[str, set[str]] = {}
-    for tensor, file in weight_map.items():
-        _check_inside(file, tensor, index)
-        listed.setdefault(file, set()).add(tensor)
-    for file in sorted(listed):
-        if not (index.parent / file).exists():
-            raise OlmoError(
-                f"{index}: names {file}, which is not there", "download the missing file"
-            )
-    return tuple((index.parent / file, frozenset(listed[file])) for file in sorted(listed))
-
-
-def _check_inside(file: Any, tensor: str, index: Path) -> None:
-    """Refuse a file name that leads out of the directory of the index."""
-    parts = PurePosixPath(file).parts if isinstance(file, str) else ()
-    if (
-        not parts
-        or file.startswith("/")
-        or ".." in parts
-        or "\\" in file
-        or "\0" in file
-        or ":" in file
-    ):
-        raise OlmoError(
-            f"{index}: tensor {tensor!r} is placed in {file!r}, outside the checkpoint's directory"
-        )
+def _read_header(
+    wanted: Format, descriptor: int, file: str, config: OLMoConfig
+) -> dict[str, SourceTensor]:
+    if wanted is GGUF:
+        return gguf_file.read_header(descriptor, file, config)
+    if wanted is TORCH:
+        return torch_file.read_header(descriptor, file)
+    return safetensors_file.read_header(descriptor, file)
 
 
 def _check_listed(path: Path, header: Mapping[str, Any], listed: frozenset[str] | None) -> None:

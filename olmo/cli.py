@@ -12,17 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from olmo.checkpoint import FORMATS, describe
+from olmo.checkpoint_files import FORMATS, GGUF_SUFFIX, describe
 from olmo.compile_spec import MODEL_TYPES
-from olmo.config import OLMoConfig
 from olmo.console import converse, library_of
 from olmo.errors import OlmoError, unknown
 from olmo.json_file import read_json
 from olmo.library_plan import plan_library
+from olmo.model_config import read_model_config
 from olmo.quantization import quantization
 from olmo.targets import TARGETS
-
-CONFIG_JSON = "config.json"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_convert_weight(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("config", metavar="CONFIG", type=Path, help="config.json or the directory it is in")
+    add("config", metavar="CONFIG", type=Path, help="config.json, its directory, or a GGUF file")
     add("--quantization", required=True, metavar="Q", help="such as q4f16_1")
     add("--model-type", default="auto", metavar="TYPE", help="auto or olmo")
     add("--device", default="auto", help="auto or cpu")
@@ -67,7 +65,7 @@ def _add_convert_weight(parser: argparse.ArgumentParser) -> None:
 
 def _add_gen_config(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("config", metavar="CONFIG", type=Path, help="config.json or the directory it is in")
+    add("config", metavar="CONFIG", type=Path, help="config.json, its directory, or a GGUF file")
     add("--quantization", required=True, metavar="Q", help="such as q4f16_1")
     add("--conv-template", required=True, metavar="T", help="a name, or a .json file of your own")
     add("--model-type", default="auto", metavar="TYPE", help="auto or olmo")
@@ -117,9 +115,9 @@ def _convert_weight(arguments: argparse.Namespace) -> int:
             f"--device {arguments.device!r}: weights are converted on the CPU",
             "leave --device out; the result is the same for every device",
         )
-    path = _config_path(arguments.config)
-    config = OLMoConfig.from_huggingface(read_json(path), str(path))
-    source = path.parent if arguments.source == "auto" else Path(arguments.source)
+    given: Path = arguments.config
+    source = _source(given) if arguments.source == "auto" else Path(arguments.source)
+    config = read_model_config(given, source, arguments.source_format).parse()
     found = describe(source, arguments.source_format)
     with _progress(f"converting {source} ({found}) to {quantized.name}") as show:
         report = convert(
@@ -145,16 +143,17 @@ def _gen_config(arguments: argparse.Namespace) -> int:
     from olmo.compile_spec import CompileSpec  # noqa: PLC0415  beside it
 
     _check_model_type(arguments.model_type)
-    path = _config_path(arguments.config)
-    generation = path.parent / "generation_config.json"
+    config = read_model_config(arguments.config)
+    directory = _directory(arguments.config)
+    generation = directory / "generation_config.json"
     given: str = arguments.conv_template
     template = read_json(Path(given)) if given.endswith(".json") else given
     if not isinstance(template, str | dict):
         raise OlmoError(f"{given}: expected a table of template keys")
     made = chat_config.generate(
-        read_json(path),
+        config.fields,
         read_json(generation) if generation.exists() else None,
-        path.parent,
+        directory,
         arguments.quantization,
         template,
         context_window_size=arguments.context_window_size,
@@ -167,7 +166,7 @@ def _gen_config(arguments: argparse.Namespace) -> int:
     )
     spec = CompileSpec.from_chat_config(made.chat_config)
     others = {"compile-spec.json": spec.to_json()}
-    chat_config.write(made, path.parent, arguments.output, others)
+    chat_config.write(made, directory, arguments.output, others)
     for warning in made.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     sys.stdout.write(f"{arguments.output / chat_config.CHAT_CONFIG}\n")
@@ -210,9 +209,14 @@ def _check_model_type(name: str) -> None:
         raise unknown("model type", name, ("auto", *MODEL_TYPES))
 
 
-def _config_path(given: Path) -> Path:
-    """Return the config.json that CONFIG means."""
-    return given / CONFIG_JSON if given.is_dir() else given
+def _source(given: Path) -> Path:
+    """Return the checkpoint that CONFIG alone means: a GGUF file, or what is beside config.json."""
+    return given if given.suffix == GGUF_SUFFIX and given.is_file() else _directory(given)
+
+
+def _directory(given: Path) -> Path:
+    """Return the directory that CONFIG is or lies in."""
+    return given if given.is_dir() else given.parent
 
 
 @contextmanager

@@ -33,6 +33,7 @@ MEMO = "tasks.fingerprint/1"
 # Distribution of each third-party package that actions import. An import that is not here is
 # an error, so that no tool goes unkeyed. The distributions of a row change artifacts together.
 DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
+    "gguf": ("gguf",),
     "huggingface_hub": (),  # bytes are checked against the Hub's own sha256
     "ml_dtypes": ("ml_dtypes",),
     "numpy": ("numpy",),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ml_dtypes import bfloat16
 
-from olmo.checkpoint import describe, open_checkpoint
+from olmo.checkpoint import open_checkpoint
 from olmo.config import OLMoConfig
 from olmo.errors import OlmoError
 from tests.olmo.checkpoints import (
@@ -17,6 +17,7 @@ from tests.olmo.checkpoints import (
     write_single,
     write_torch,
 )
+from tests.olmo.gguf_files import metadata, write_gguf
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONFIG = config()
@@ -57,6 +58,20 @@ def test_reads_shards_by_their_index(tmp_path: Path) -> None:
     assert same(read(tmp_path / "model.safetensors.index.json"), VALUES)
 
 
+def test_reads_torch_and_gguf_files(tmp_path: Path) -> None:
+    assert same(read(write_torch(tmp_path / "torch", VALUES)), VALUES)
+    assert same(read(write_gguf(tmp_path / "gguf" / "m.gguf", CONFIG, VALUES).parent), VALUES)
+
+
+def test_reads_gguf_files_of_one_model(tmp_path: Path) -> None:
+    parts = [{n: VALUES[n] for n in NAMES[i::3]} for i in range(3)]
+    for number, part in enumerate(parts, 1):
+        path = tmp_path / f"m-{number:05d}-of-00003.gguf"
+        write_gguf(path, CONFIG, part, said=metadata() if number == 1 else {})
+    assert same(read(tmp_path), VALUES)
+    assert same(read(path), VALUES)
+
+
 def test_inverse_frequencies_are_left_out(tmp_path: Path) -> None:
     extra = {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(4, np.float32)}
     write_single(tmp_path, VALUES | extra)
@@ -73,7 +88,7 @@ def test_files_are_closed(tmp_path: Path) -> None:
 
 def test_an_empty_directory(tmp_path: Path) -> None:
     assert str(failure(tmp_path)).endswith(
-        "no model.safetensors[.index.json] or pytorch_model.bin[.index.json]"
+        "no model.safetensors[.index.json] or pytorch_model.bin[.index.json] or *.gguf"
     )
 
 
@@ -81,7 +96,6 @@ def test_an_empty_directory(tmp_path: Path) -> None:
     ("file", "hint"),
     [
         ("weights.bin", "to read weights.bin, name it as the source"),
-        ("olmo.gguf", "olmo.gguf is a GGUF file"),
         ("weights.safetensors", "to read weights.safetensors, name it as the source"),
     ],
 )
@@ -90,21 +104,6 @@ def test_other_files_are_mentioned(tmp_path: Path, file: str, hint: str) -> None
     found = failure(tmp_path).hint
     assert found is not None
     assert found.startswith(hint)
-
-
-def test_finds_the_format_by_content(tmp_path: Path) -> None:
-    write_torch(tmp_path, VALUES)
-    assert describe(tmp_path) == "huggingface-torch, 1 file"
-    assert same(read(tmp_path), VALUES)
-    (tmp_path / "pytorch_model.bin").rename(tmp_path / "x")
-    assert describe(tmp_path / "x") == "huggingface-torch, 1 file"
-    assert same(read(tmp_path / "x"), VALUES)
-    write_single(tmp_path, VALUES)
-    (tmp_path / "x").rename(tmp_path / "pytorch_model.bin")
-    assert describe(tmp_path) == "huggingface-safetensor, 1 file"
-    assert describe(tmp_path, "huggingface-torch") == "huggingface-torch, 1 file"
-    index = GOLDEN / "pub-a-torch" / "pytorch_model.bin.index.json"
-    assert describe(index) == describe(index.parent) == "huggingface-torch, 2 files"
 
 
 def test_a_format_that_is_not_there(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from olmo import embedded
 from olmo.cli import main
-from tests.olmo.checkpoints import config, tensors, write_config, write_single
+from tests.olmo.checkpoints import CONFIG, config, tensors, write_config, write_single
+from tests.olmo.gguf_files import write_gguf
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 VALUES = tensors(config())
@@ -120,6 +121,21 @@ def test_unknown_model_type(model: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_another_device(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = errors(capsys, *convert(model, "--device", "cuda"))
     assert lines[0] == "error: --device 'cuda': weights are converted on the CPU"
+
+
+def test_a_gguf_file_needs_no_config_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_gguf(tmp_path / "m.gguf", config(), VALUES)
+    for given in (tmp_path, path):
+        output = ("-o", tmp_path / "out")
+        assert run("convert_weight", given, "--quantization", "q0f32", *output) == 0
+        assert "(gguf, 1 file)" in capsys.readouterr().err
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, "rope_theta": 5.0}))
+    for arguments in (convert(tmp_path), generate(tmp_path)):
+        (line, hint) = errors(capsys, *arguments)
+        assert line.endswith(f"position_embedding_base is 5.0, but 10000.0 in {path}")
+        assert "take config.json away" in hint
 
 
 def test_another_family(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

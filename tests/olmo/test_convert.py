@@ -10,6 +10,7 @@ from olmo.config import OLMoConfig
 from olmo.convert import ConversionReport, convert
 from olmo.errors import OlmoError
 from olmo.group_quantization import dequantize
+from olmo.model_config import read_model_config
 from olmo.quantization import QUANTIZATIONS
 from olmo.tensor_cache import Writer
 from olmo.tensor_cache_reader import read_tensor_cache
@@ -22,6 +23,7 @@ from tests.olmo.checkpoints import (
     write_single,
     write_torch,
 )
+from tests.olmo.gguf_files import write_gguf
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONVERTED = json.loads((GOLDEN / "converted.json").read_text())
@@ -63,16 +65,38 @@ def test_golden(name: str, quantization: str, tmp_path: Path) -> None:
     read_tensor_cache(tmp_path / "out").verify()
 
 
+@pytest.mark.parametrize(
+    ("source", "quantization"),
+    [("pub-a-f32", name) for name in CODECS] + [("pub-a-f16", "q0f16")],
+)
+def test_golden_of_gguf(source: str, quantization: str, tmp_path: Path) -> None:
+    path = GOLDEN / "pub-a-gguf" / f"{source}.gguf"
+    model = read_model_config(path).parse()
+    convert(path, model, QUANTIZATIONS[quantization], tmp_path / "out")
+    assert records(tmp_path / "out") == CONVERTED["pub-a"][quantization]["tensors"]
+
+
+def test_a_block_that_is_no_number(tmp_path: Path) -> None:
+    data = bytearray((GOLDEN / "pub-a-gguf" / "pub-a-q8_0.gguf").read_bytes())
+    data[-34:-32] = b"\xff\x7f"  # the scale of the last block of the last tensor
+    path = tmp_path / "m.gguf"
+    path.write_bytes(data)
+    model = read_model_config(path).parse()
+    with pytest.raises(OlmoError, match=r"v_proj\.weight': nan at row 63, column 32"):
+        convert(path, model, Q4, tmp_path / "out")
+
+
 def test_same_weights_same_bytes_however_they_are_stored(tmp_path: Path) -> None:
     write_single(tmp_path / "one", VALUES)
     names = list(np.random.default_rng(0).permutation(list(VALUES)))
     seven: list[Tensors] = [{name: VALUES[name] for name in names[i::7]} for i in range(7)]
     write_sharded(tmp_path / "seven", seven)
     write_torch(tmp_path / "torch", VALUES)
-    for source, threads in (("one", 1), ("seven", 3), ("torch", 2)):
+    write_gguf(tmp_path / "gguf" / "m.gguf", CONFIG, VALUES)
+    for source, threads in (("one", 1), ("seven", 3), ("torch", 2), ("gguf", 2)):
         convert(tmp_path / source, CONFIG, Q4, tmp_path / f"{source}-out", threads=threads)
-    assert contents(tmp_path / "one-out") == contents(tmp_path / "seven-out")
-    assert contents(tmp_path / "one-out") == contents(tmp_path / "torch-out")
+    for source in ("seven", "torch", "gguf"):
+        assert contents(tmp_path / "one-out") == contents(tmp_path / f"{source}-out")
 
 
 def test_blocks_and_threads_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,8 +117,8 @@ class Builds(RuleBasedStateMachine):
 
 
 Builds.TestCase.settings = settings(
-    max_examples=25,
-    stateful_step_count=12,
+    max_examples=100,
+    stateful_step_count=15,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),

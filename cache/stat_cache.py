@@ -8,6 +8,7 @@ the last change is *racy* and is not believed, but checked with xxh3.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import stat
@@ -49,8 +50,8 @@ class StatCache:
     """Digests of local files, remembered in an SQLite file at `path`.
 
     Symlinks are followed: the content counts. Safe between threads, processes and forks. Records
-    are written in batches, on `flush`, and when the process ends in order; losing them costs a
-    reading of the files and nothing else.
+    are written in batches, on `flush`, and when the process ends in order, but not when the
+    object is dropped; losing them costs a reading of the files and nothing else.
     """
 
     def __init__(self, path: FilePath) -> None:
@@ -65,9 +66,9 @@ class StatCache:
         self._lock = threading.RLock()
         self._stripes = [threading.Lock() for _ in range(_STRIPES)]
         _CACHES.add(self)
-        self._finalizer = weakref.finalize(
-            self, _save_and_close, self._database, self._unsaved, self._unsaved_memos
-        )
+        # The garbage collector may come in the middle of another cache's transaction, and would
+        # wait there for its end: it may close the database, but not write to it.
+        weakref.finalize(self, self._database.close).atexit = False
 
     def digest(self, path: FilePath) -> Digest:
         """Return the digest of a file's content, reading the file only if it may have changed.
@@ -167,12 +168,18 @@ class StatCache:
     def flush(self) -> None:
         """Write what is not yet on disk; a disk that refuses is no error."""
         with self._lock:
-            _save(self._database, self._unsaved, self._unsaved_memos)
+            states = {
+                inode: (_pack(inode, row), row.checked_ns) for inode, row in self._unsaved.items()
+            }
+            self._database.save(states, self._unsaved_memos)
+            self._unsaved.clear()
+            self._unsaved_memos.clear()
 
     def close(self) -> None:
         """Flush, and close the database; a later use opens it again."""
         with self._lock:
-            _save_and_close(self._database, self._unsaved, self._unsaved_memos)
+            self.flush()
+            self._database.close()
 
     def _fresh(self, status: os.stat_result) -> _Row | None:
         """Return what is known of a file if its status proves that it is unchanged."""
@@ -303,20 +310,9 @@ def _unpack(inode: Inode, stored: bytes) -> _Row | None:
     return _Row(size, mtime_ns, ctime_ns, checked_ns, xxh3, sha256.hex())
 
 
-def _save(
-    database: StatDatabase, rows: dict[Inode, _Row], memos: dict[tuple[str, str], bytes]
-) -> None:
-    states = {inode: (_pack(inode, row), row.checked_ns) for inode, row in rows.items()}
-    database.save(states, memos)
-    rows.clear()
-    memos.clear()
-
-
-def _save_and_close(
-    database: StatDatabase, rows: dict[Inode, _Row], memos: dict[tuple[str, str], bytes]
-) -> None:
-    _save(database, rows, memos)
-    database.close()
+def _close_all() -> None:
+    for cache in list(_CACHES):
+        cache.close()
 
 
 def _before_fork() -> None:
@@ -339,6 +335,7 @@ def _after_fork_in_child() -> None:
 
 _CACHES: weakref.WeakSet[StatCache] = weakref.WeakSet()
 _FORKING: list[StatCache] = []
+atexit.register(_close_all)
 os.register_at_fork(
     before=_before_fork,
     after_in_parent=_after_fork_in_parent,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import stat
+import time
 from typing import TYPE_CHECKING
 
 from cache import digest as digests
 from cache import sealing
+from cache.digest import FileHash
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cache.digest import Digest
+    from cache.local import LocalStore
 
 KEY = digests.of_bytes(b"key")
 
@@ -51,3 +55,14 @@ def check_whole(root: Path) -> None:
         assert path.name == KEY.hash
         for digest in sealing.unseal(KEY, path.read_bytes()).outputs.values():
             assert blob_file(root, digest).exists()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def rot(store: LocalStore, digest: Digest) -> None:
+    """Change a blob as a failing disk does: the file's status shows nothing."""
+    path = blob_file(store.root, digest)
+    overwrite(path, path.read_bytes().swapcase())
+    store.stat.learn(path.stat(), FileHash(digest, bytes(16)), time.time_ns() + 60_000_000_000)

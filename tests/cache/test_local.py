@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-import stat
 import tempfile
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
 
 from cache import digest as digests
 from cache.action import ActionResult
-from cache.digest import FileHash
-from cache.errors import CacheError, CorruptBlob, MissingBlob, StoreUnavailable
+from cache.errors import CorruptBlob, MissingBlob, StoreUnavailable
+from cache.faults import failing_disk
 from cache.local import LocalStore
 from cache.testing import StoreContract, StoreMachine
-from tests.cache.local_stores import KEY, blob_file, check_whole, leftovers, overwrite, result_file
+from tests.cache.local_stores import (
+    KEY,
+    blob_file,
+    leftovers,
+    mode,
+    overwrite,
+    result_file,
+    rot,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
     from cache.store import Store
 
 CONTENT = digests.of_bytes(b"content")
+CONTENTS = st.sampled_from([b"", b"a", b"bb", bytes(1000)])
 
 
 class TestLocalStore(StoreContract):
@@ -57,10 +65,13 @@ class TestLocalStore(StoreContract):
 class LocalMachine(StoreMachine):
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp())
+        self.place = self.root.with_suffix(".place")
+        self.place.mkdir()
         super().__init__()
 
     def open_store(self) -> Store:
-        return LocalStore(self.root)
+        self.local = LocalStore(self.root)
+        return self.local
 
     def damage_blob(self, digest: Digest, data: bytes | None) -> bool:
         overwrite(blob_file(self.root, digest), data)
@@ -70,61 +81,43 @@ class LocalMachine(StoreMachine):
         overwrite(result_file(self.root, key), data)
         return True
 
+    @rule(content=CONTENTS, consume=st.booleans())
+    def put_file(self, content: bytes, *, consume: bool) -> None:
+        path = self.root.with_suffix(".file")
+        path.write_bytes(content)
+        assert self.local.put_file(path, consume=consume) == self.model.write(content)
+        path.unlink(missing_ok=True)
+
+    @rule(content=CONTENTS, name=st.sampled_from(["one", "two"]))
+    def materialise(self, content: bytes, name: str) -> None:
+        digest = digests.of_bytes(content)
+        if self.model.missing([digest]):
+            with pytest.raises(MissingBlob):
+                self.local.materialise(digest, self.place / name)
+        else:
+            self.local.materialise(digest, self.place / name)
+            assert (self.place / name).read_bytes() == content
+
+    @rule(content=CONTENTS, name=st.sampled_from(["one", "two"]))
+    def edit_through_a_link(self, content: bytes, name: str) -> None:
+        path = self.place / name
+        if path.exists():
+            before = path.stat()
+            overwrite(path, content)
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            for digest in self.model.blobs:
+                if blob_file(self.root, digest).samefile(path):
+                    self.model.blobs[digest] = content
+
     def teardown(self) -> None:
+        shutil.rmtree(self.place)
         left = leftovers(self.root)
         shutil.rmtree(self.root)
         assert not left
 
 
 TestLocalMachine = LocalMachine.TestCase
-TestLocalMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[LocalStore]:
-    store = LocalStore(tmp_path / "cache")
-    yield store
-    assert not leftovers(store.root)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "file"
-    path.write_bytes(b"content")
-    return path
-
-
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a minute pass between a file's last change and any look at it."""
-    now = time.time_ns
-    monkeypatch.setattr(time, "time_ns", lambda: now() + 60_000_000_000)
-
-
-@pytest.fixture
-def unreadable(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Return a function after which hashing any file is a failure."""
-
-    def refuse(*_: Any) -> Any:
-        raise AssertionError
-
-    def arm() -> None:
-        for name in ("of_descriptor", "xxh3_of_descriptor"):
-            monkeypatch.setattr(digests, name, refuse)
-        monkeypatch.setattr("cache.copying.copy", refuse)
-
-    return arm
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.lstat().st_mode)
-
-
-def rot(store: LocalStore, digest: Digest) -> None:
-    """Change a blob as a failing disk does: the file's status shows nothing."""
-    path = blob_file(store.root, digest)
-    overwrite(path, path.read_bytes().swapcase())
-    store.stat.learn(path.stat(), FileHash(digest, bytes(16)), time.time_ns() + 60_000_000_000)
+TestLocalMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
@@ -210,239 +203,6 @@ def test_a_root_that_is_a_file_is_said_to_be(file: Path) -> None:
     assert "OLMILL_CACHE_DIR" in caught.value.hint
 
 
-class TestPutFile:
-    def test_a_copied_file_stays_as_it_is(self, store: LocalStore, file: Path) -> None:
-        before = file.stat()
-        assert store.put_file(file, consume=False) == CONTENT
-        after = file.stat()
-        assert (before.st_mode, before.st_ctime_ns) == (after.st_mode, after.st_ctime_ns)
-        assert store.read(CONTENT) == b"content"
-        assert not blob_file(store.root, CONTENT).samefile(file)
-        file.write_bytes(b"edited later")
-        assert store.contains(CONTENT)
-
-    def test_a_consumed_file_becomes_the_blob(self, store: LocalStore, file: Path) -> None:
-        inode = file.stat().st_ino
-        assert store.put_file(file, consume=True) == CONTENT
-        assert not file.exists()
-        blob = blob_file(store.root, CONTENT)
-        assert (blob.stat().st_ino, blob.stat().st_nlink, mode(blob)) == (inode, 1, 0o444)
-
-    def test_a_file_that_others_have_is_copied(self, store: LocalStore, file: Path) -> None:
-        other = file.with_name("other")
-        other.hardlink_to(file)
-        assert store.put_file(file, consume=True) == CONTENT
-        assert not file.exists()
-        other.write_bytes(b"CONTENT")
-        assert store.read(CONTENT) == b"content"
-
-    def test_a_symlink_is_followed_and_only_it_is_consumed(
-        self, store: LocalStore, file: Path
-    ) -> None:
-        link = file.with_name("link")
-        link.symlink_to(file.name)
-        assert store.put_file(link, consume=False) == CONTENT
-        assert store.put_file(link, consume=True) == CONTENT
-        assert not link.is_symlink()
-        assert file.read_bytes() == b"content"
-
-    @pytest.mark.parametrize("consume", [False, True])
-    def test_a_blob_that_is_there_is_kept(
-        self, store: LocalStore, file: Path, *, consume: bool
-    ) -> None:
-        store.write(b"content")
-        before = blob_file(store.root, CONTENT).stat()
-        assert store.put_file(file, consume=consume) == CONTENT
-        assert file.exists() != consume
-        assert blob_file(store.root, CONTENT).stat().st_ino == before.st_ino
-
-    @pytest.mark.parametrize("consume", [False, True])
-    @pytest.mark.parametrize("damage", [b"", b"CONTENT", b"something else", None])
-    def test_a_damaged_blob_is_replaced(
-        self, store: LocalStore, file: Path, damage: bytes | None, *, consume: bool
-    ) -> None:
-        store.write(b"content")
-        overwrite(blob_file(store.root, CONTENT), damage)
-        assert store.put_file(file, consume=consume) == CONTENT
-        assert store.read(CONTENT) == b"content"
-        check_whole(store.root)
-
-    @pytest.mark.parametrize("consume", [False, True])
-    @pytest.mark.parametrize(
-        ("name", "message"),
-        [
-            ("absent", "absent: No such file"),
-            ("pipe", "pipe: not a regular file"),
-            ("dir", "dir: not a regular file"),
-            ("file/x", "file/x: Not a directory"),
-        ],
-    )
-    def test_what_is_no_file_is_refused(
-        self, store: LocalStore, file: Path, name: str, message: str, *, consume: bool
-    ) -> None:
-        os.mkfifo(file.with_name("pipe"))
-        file.with_name("dir").mkdir()
-        with pytest.raises(CacheError, match=message) as caught:
-            store.put_file(file.parent / name, consume=consume)
-        assert not isinstance(caught.value, StoreUnavailable)
-
-    def test_a_file_that_never_rests_is_refused(
-        self, store: LocalStore, file: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        store.write(b"prepared")
-        write = os.write
-
-        def edit_and_write(*arguments: Any) -> int:
-            file.write_bytes(file.read_bytes() + b"more")
-            return write(*arguments)
-
-        monkeypatch.setattr(os, "write", edit_and_write)
-        with pytest.raises(CacheError, match="changes while it is read"):
-            store.put_file(file, consume=False)
-        monkeypatch.undo()
-        check_whole(store.root)
-
-    @pytest.mark.usefixtures("later")
-    def test_a_known_file_is_not_read_again(
-        self, store: LocalStore, file: Path, unreadable: Callable[[], None]
-    ) -> None:
-        store.put_file(file, consume=False)
-        unreadable()
-        assert store.put_file(file, consume=False) == CONTENT
-        assert store.stat.digest(file) == CONTENT
-
-
-class TestMaterialise:
-    def test_a_blob_is_hard_linked_and_read_only(self, store: LocalStore, tmp_path: Path) -> None:
-        digest = store.write(b"content")
-        for name in ("new/er/file", "new/other"):
-            store.materialise(digest, tmp_path / name)
-            assert (tmp_path / name).samefile(blob_file(store.root, digest))
-            assert mode(tmp_path / name) == 0o444
-            assert store.stat.matches(tmp_path / name, digest)
-        assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["er", "other"]
-
-    def test_what_is_there_is_replaced_not_written_to(
-        self, store: LocalStore, file: Path, tmp_path: Path
-    ) -> None:
-        old, new = store.write(b"old"), store.write(b"new")
-        (tmp_path / "symlink").symlink_to(file)
-        (tmp_path / "dangling").symlink_to("nowhere")
-        (tmp_path / "copy").write_bytes(b"whatever")
-        store.materialise(old, tmp_path / "linked")
-        for name in ("symlink", "dangling", "copy", "linked", "linked"):
-            store.materialise(new, tmp_path / name)
-            assert (tmp_path / name).samefile(blob_file(store.root, new))
-            assert not (tmp_path / name).is_symlink()
-        assert file.read_bytes() == b"content"
-        assert store.read(old) == b"old"
-
-    def test_a_directory_is_in_the_way(self, store: LocalStore, tmp_path: Path) -> None:
-        digest = store.write(b"content")
-        (tmp_path / "dir" / "full").mkdir(parents=True)
-        with pytest.raises(CacheError, match="dir: is a directory") as caught:
-            store.materialise(digest, tmp_path / "dir")
-        assert caught.value.hint
-        assert (tmp_path / "dir" / "full").is_dir()
-
-    def test_a_file_is_in_the_way(self, store: LocalStore, file: Path) -> None:
-        digest = store.write(b"content")
-        with pytest.raises(StoreUnavailable, match="file"):
-            store.materialise(digest, file / "below")
-
-    def test_a_changed_mode_is_mended(self, store: LocalStore, tmp_path: Path) -> None:
-        digest = store.write(b"content")
-        store.materialise(digest, tmp_path / "one")
-        (tmp_path / "one").chmod(0o666)
-        store.materialise(digest, tmp_path / "two")
-        assert mode(tmp_path / "one") == mode(tmp_path / "two") == 0o444
-
-    @pytest.mark.parametrize("content", [b"CONTENT", b"longer than before", b""])
-    def test_an_edit_through_a_link_is_never_served(
-        self, store: LocalStore, tmp_path: Path, content: bytes
-    ) -> None:
-        digest = store.write(b"content")
-        store.put_result(KEY, ActionResult({"out": digest}))
-        target = tmp_path / "out"
-        store.materialise(digest, target)
-        before = target.stat()
-        overwrite(target, content)
-        os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
-        assert not store.stat.matches(target, digest)
-        assert store.get_result(KEY) is None
-        with pytest.raises(MissingBlob):
-            store.materialise(digest, tmp_path / "other")
-        with pytest.raises(MissingBlob):
-            store.read(digest)
-        # What the user wrote is the user's, and stays.
-        assert target.read_bytes() == content
-        assert (store.root / "v1" / "corrupt" / digest.hash).read_bytes() == content
-        store.write(b"content")
-        store.materialise(digest, target)
-        assert target.read_bytes() == b"content"
-        assert store.get_result(KEY) == ActionResult({"out": digest})
-        check_whole(store.root)
-
-    def test_an_edit_by_replacing_leaves_the_blob(self, store: LocalStore, tmp_path: Path) -> None:
-        digest = store.write(b"content")
-        store.materialise(digest, tmp_path / "out")
-        (tmp_path / "new").write_bytes(b"CONTENT")
-        (tmp_path / "new").replace(tmp_path / "out")
-        assert not store.stat.matches(tmp_path / "out", digest)
-        assert store.read(digest) == b"content"
-
-    @pytest.mark.usefixtures("later")
-    def test_linking_costs_no_reading(
-        self, store: LocalStore, file: Path, tmp_path: Path, unreadable: Callable[[], None]
-    ) -> None:
-        digest = store.put_file(file, consume=True)
-        unreadable()
-        for name in ("a", "b", "a"):
-            store.materialise(digest, tmp_path / name)
-            assert store.stat.matches(tmp_path / name, digest)
-        assert store.blob_path(digest) == blob_file(store.root, digest)
-
-    @pytest.fixture(params=[errno.EXDEV, errno.EMLINK, errno.EPERM])
-    def _no_links(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(*_: Any, **__: Any) -> None:
-            raise OSError(request.param, os.strerror(request.param))
-
-        monkeypatch.setattr(os, "link", refuse)
-
-    @pytest.mark.usefixtures("_no_links")
-    def test_without_links_there_are_copies(self, store: LocalStore, tmp_path: Path) -> None:
-        old, new = store.write(b"old"), store.write(bytes(3 << 20))
-        target = tmp_path / "out" / "file"
-        for digest in (old, new, new):
-            store.materialise(digest, target)
-            assert digests.of_file(target).digest == digest
-            assert store.stat.matches(target, digest)
-            assert not target.samefile(blob_file(store.root, digest))
-            assert mode(target) == 0o444
-        assert [path.name for path in target.parent.iterdir()] == ["file"]
-        (tmp_path / "made").write_bytes(b"made")
-        assert store.read(store.put_file(tmp_path / "made", consume=True)) == b"made"
-        check_whole(store.root)
-
-    @pytest.mark.usefixtures("_no_links")
-    def test_a_copy_cut_off_by_a_crash_goes(self, store: LocalStore, tmp_path: Path) -> None:
-        digest = store.write(b"content")
-        (tmp_path / ".olmill-0123456789abcdef").touch(0o444)
-        store.materialise(digest, tmp_path / "file")
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "file"]
-
-    @pytest.mark.usefixtures("_no_links")
-    def test_rot_is_found_by_copying(self, store: LocalStore, tmp_path: Path) -> None:
-        digest = store.write(b"content")
-        rot(store, digest)
-        (tmp_path / "file").write_bytes(b"old")
-        with pytest.raises(MissingBlob):
-            store.materialise(digest, tmp_path / "file")
-        assert (tmp_path / "file").read_bytes() == b"old"
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "file"]
-        assert not store.contains(digest)
-
-
 def test_rot_is_found_by_reading(store: LocalStore) -> None:
     digest = store.write(b"content")
     rot(store, digest)
@@ -524,3 +284,21 @@ def test_scratch_is_on_the_stores_file_system(store: LocalStore) -> None:
         inode = (one / "outputs" / "file").stat().st_ino
         store.put_file(one / "outputs" / "file", consume=True)
     assert blob_file(store.root, CONTENT).stat().st_ino == inode
+
+
+@pytest.mark.usefixtures("later")
+def test_looking_up_a_result_opens_nothing_but_the_result(store: LocalStore) -> None:
+    outputs = {f"out/{number}": store.write(b"%d" % number) for number in range(20)}
+    store.put_result(KEY, ActionResult(outputs))
+    with failing_disk() as calls:
+        assert store.get_result(KEY) == ActionResult(outputs)
+    assert calls.names == ["open", "read", "read"]
+
+
+@pytest.mark.usefixtures("later")
+def test_storing_what_is_there_writes_nothing(store: LocalStore, file: Path) -> None:
+    store.put_file(file, consume=False)
+    store.write(b"content")
+    with failing_disk() as calls:
+        assert store.write(b"content") == store.put_file(file, consume=False) == CONTENT
+    assert calls.names == ["open"]  # of the file, to see that it is one

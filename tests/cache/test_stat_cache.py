@@ -2,92 +2,24 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import gc
 import os
 import shutil
-import signal
-import tempfile
+import subprocess
+import sys
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cache import digest as digests
 from cache.errors import CacheError
 from cache.stat_cache import StatCache
+from tests.cache.stat_caches import CONTENT, LONG_AGO, OTHER, Reads, again
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from cache.digest import FileHash
-
-LONG_AGO = 1_000_000_000_000_000_000
-
-
-class Reads:
-    """How often files were read since the last look."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.sha256 = self.xxh3 = 0
-        of_descriptor, xxh3_of_descriptor = digests.of_descriptor, digests.xxh3_of_descriptor
-
-        def counted(descriptor: int) -> FileHash:
-            self.sha256 += 1
-            return of_descriptor(descriptor)
-
-        def counted_xxh3(descriptor: int) -> bytes:
-            self.xxh3 += 1
-            return xxh3_of_descriptor(descriptor)
-
-        monkeypatch.setattr(digests, "of_descriptor", counted)
-        monkeypatch.setattr(digests, "xxh3_of_descriptor", counted_xxh3)
-
-    def since(self) -> tuple[int, int]:
-        """Return (sha256, xxh3) passes, and begin to count anew."""
-        counts = self.sha256, self.xxh3
-        self.sha256 = self.xxh3 = 0
-        return counts
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
-    return Reads(monkeypatch)
-
-
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a minute pass between a file's last change and any look at it."""
-    now = time.time_ns
-    monkeypatch.setattr("cache.stat_cache.time.time_ns", lambda: now() + 60_000_000_000)
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[StatCache]:
-    cache = StatCache(tmp_path / "home" / "stat.sqlite")
-    yield cache
-    cache.close()
-
-
-def again(cache: StatCache) -> StatCache:
-    """Return the cache as the next process sees it."""
-    cache.flush()
-    return StatCache(cache._database._path)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "file"
-    path.write_bytes(b"content")
-    return path
-
-
-CONTENT = digests.of_bytes(b"content")
-OTHER = digests.of_bytes(b"CONTENT")
 
 
 @pytest.mark.usefixtures("later")
@@ -277,73 +209,6 @@ def test_a_file_that_never_rests_is_an_error(
     assert cache.digest(file) == digests.of_bytes(file.read_bytes())
 
 
-@pytest.mark.parametrize("offset", [0, 20, 100, 5000, -1])
-def test_a_damaged_database_is_replaced(cache: StatCache, file: Path, offset: int) -> None:
-    cache.digest(file)
-    cache.memo_put("memo", file, b"value")
-    cache.close()
-    database = Path(cache._database._path)
-    size = database.stat().st_size
-    with database.open("r+b") as handle:
-        handle.seek(offset % size)
-        handle.write(os.urandom(min(4000, size - offset % size)))
-    after = StatCache(database)
-    assert after.digest(file) == CONTENT
-    assert after.memo_get("memo", file) in {None, b"value"}
-    after.memo_put("memo", file, b"value")
-    after.close()
-    final = StatCache(database)
-    assert final.memo_get("memo", file) == b"value"
-    final.close()
-
-
-@pytest.mark.parametrize("content", [b"", b"no database at all", b"SQLite format 3\0" + b"x" * 99])
-def test_whatever_is_there_instead_is_replaced(
-    cache: StatCache, file: Path, content: bytes
-) -> None:
-    database = Path(cache._database._path)
-    database.parent.mkdir()
-    database.write_bytes(content)
-    assert cache.digest(file) == CONTENT
-    cache.memo_put("memo", file, b"value")
-    assert again(cache).memo_get("memo", file) == b"value"
-
-
-@pytest.mark.usefixtures("later")
-def test_no_flipped_bit_makes_a_wrong_digest(cache: StatCache, tmp_path: Path) -> None:
-    """Every byte of the database in turn, with every file asked for again."""
-    files = {tmp_path / name: digests.of_bytes(name.encode()) for name in "abc"}
-    for path in files:
-        path.write_bytes(path.name.encode())
-        cache.digest(path)
-        cache.memo_put("memo", path, path.name.encode())
-    cache.close()
-    database = Path(cache._database._path)
-    good = database.read_bytes()
-    used = [offset for offset, byte in enumerate(good) if byte]
-    for offset in used:
-        bad = bytearray(good)
-        bad[offset] ^= 1 << offset % 8
-        database.write_bytes(bad)
-        damaged = StatCache(database)
-        for path, digest in files.items():
-            assert damaged.digest(path) == digest
-            assert damaged.memo_get("memo", path) in {None, path.name.encode()}
-        damaged._unsaved.clear()
-        damaged.close()
-
-
-def test_without_a_writable_place_it_works_all_the_same(tmp_path: Path, file: Path) -> None:
-    (tmp_path / "blocked").write_bytes(b"a file, not a directory")
-    cache = StatCache(tmp_path / "blocked" / "stat.sqlite")
-    assert cache.digest(file) == CONTENT
-    cache.memo_put("memo", file, b"value")
-    cache.flush()
-    assert cache.digest(file) == CONTENT
-    assert cache.memo_get("memo", file) == b"value"
-    cache.close()
-
-
 def test_asking_makes_no_file(cache: StatCache, file: Path) -> None:
     assert not cache.matches(file, digests.EMPTY)
     assert cache.peek(file) is None
@@ -395,204 +260,31 @@ def test_a_file_from_the_far_future_is_not_remembered(cache: StatCache, file: Pa
     assert again(cache).digest(file) == CONTENT
 
 
-def test_nothing_is_lost_when_the_cache_is_dropped(tmp_path: Path, file: Path) -> None:
-    database = tmp_path / "stat.sqlite"
-    StatCache(database).memo_put("memo", file, b"value")
-    cache = StatCache(database)
-    assert cache.memo_get("memo", file) == b"value"
-    cache.close()
-
-
-def test_many_rows_are_found_beyond_what_is_preloaded(
-    cache: StatCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: Reads
-) -> None:
-    monkeypatch.setattr("cache.stat_database._PRELOAD", 2)
-    now = time.time_ns
-    monkeypatch.setattr("cache.stat_cache.time.time_ns", lambda: now() + 60_000_000_000)
-    files = {tmp_path / str(number): digests.of_bytes(b"%d" % number) for number in range(9)}
-    for path in files:
-        path.write_bytes(path.name.encode())
-        cache.digest(path)
-    reads.since()
-    fresh = again(cache)
-    assert all(fresh.matches(path, digest) for path, digest in files.items())
-    assert reads.since() == (0, 0)
-    fresh.close()
-
-
-def test_an_old_database_is_pruned(
-    cache: StatCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cache.stat_database._MAX_BYTES", 16384)
-    for number in range(200):
-        path = tmp_path / str(number)
-        path.write_bytes(b"%d" % number)
-        assert cache.digest(path) == digests.of_bytes(b"%d" % number)
-        if number % 50 == 49:
-            cache.flush()
-    values, complete = cache._database.preload()
-    assert complete
-    assert 0 < len(values) < 200
-
-
-def look_in_a_child(cache: StatCache, file: Path) -> None:
-    assert cache.digest(file) == CONTENT
-    other = file.with_name("child")
-    other.write_bytes(b"of the child")
-    cache.memo_put("memo", other, b"value")
+def test_the_garbage_collector_waits_for_no_transaction(tmp_path: Path, file: Path) -> None:
+    """A dropped cache must not write while another one, in the same thread, is writing."""
+    cache = StatCache(tmp_path / "stat.sqlite")
+    cache.memo_put("first", file, b"value")
     cache.flush()
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_fork_shares_no_connection(cache: StatCache, file: Path) -> None:
-    cache.digest(file)
-    cache.flush()
-    stop = threading.Event()
-
-    def keep_busy() -> None:
-        number = 0
-        while not stop.is_set():
-            number += 1
-            cache.memo_put(f"busy {number}", file, b"value")
-            cache.flush()
-
-    busy = threading.Thread(target=keep_busy)
-    busy.start()
-    try:
-        for _ in range(5):
-            child = multiprocessing.get_context("fork").Process(
-                target=look_in_a_child, args=(cache, file)
-            )
-            child.start()
-            child.join()
-            assert child.exitcode == 0
-    finally:
-        stop.set()
-        busy.join()
-    assert cache.memo_get("memo", file.with_name("child")) == b"value"
-    assert cache.memo_get("busy 1", file) == b"value"
-
-
-def write_until_killed(database: Path, file: Path) -> None:
-    cache = StatCache(database)
-    number = 0
-    while True:
-        number += 1
-        cache.doubt(file)
-        cache.digest(file)
-        cache.memo_put(f"memo {number}", file, b"value")
-        cache.flush()
-
-
-def test_a_killed_writer_leaves_a_usable_database(tmp_path: Path, file: Path) -> None:
-    database = tmp_path / "stat.sqlite"
-    context = multiprocessing.get_context("fork")
-    for number in range(10):
-        child = context.Process(target=write_until_killed, args=(database, file))
-        child.start()
-        cache = StatCache(database)
-        while cache.memo_get(f"memo {number + 1}", file) is None:
-            assert child.is_alive()
-        assert child.pid is not None
-        os.kill(child.pid, signal.SIGKILL)
-        child.join()
-        cache.memo_put(f"after {number}", file, b"value")
-        cache.close()
-    cache = StatCache(database)
-    assert all(cache.memo_get(f"after {number}", file) == b"value" for number in range(10))
+    dropped = StatCache(tmp_path / "stat.sqlite")
+    assert dropped.memo_get("first", file) == b"value"
+    dropped.memo_put("lost", file, b"value")
+    connection = cache._database._connection
+    assert connection is not None
+    connection.execute("BEGIN IMMEDIATE")
+    del dropped
+    gc.collect()
+    connection.execute("COMMIT")
+    cache.memo_put("second", file, b"value")
     cache.close()
+    assert StatCache(tmp_path / "stat.sqlite").memo_get("second", file) == b"value"
 
 
-CONTENTS = st.sampled_from([b"", b"aaaa", b"bbbb", b"longer"])
-NAMES = st.sampled_from(["a", "b", "c"])
-
-
-class StatCacheMachine(RuleBasedStateMachine):
-    """Files changed in every way that leaves some of their status as it was, against a dict."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.root = Path(tempfile.mkdtemp())
-        self.files: dict[str, bytes] = {}
-        self.cache = StatCache(self.root / "stat.sqlite")
-
-    def path(self, name: str) -> Path:
-        return self.root / f"file-{name}"
-
-    @rule(name=NAMES, content=CONTENTS)
-    def replace(self, name: str, content: bytes) -> None:
-        new = self.root / "new"
-        new.write_bytes(content)
-        new.replace(self.path(name))
-        self.files[name] = content
-
-    @rule(name=NAMES, content=CONTENTS, restore=st.booleans())
-    def edit(self, name: str, content: bytes, *, restore: bool) -> None:
-        path = self.path(name)
-        before = path.stat() if name in self.files else None
-        linked = [
-            other
-            for other in self.files
-            if before is not None and self.path(other).stat().st_ino == before.st_ino
-        ]
-        path.write_bytes(content)
-        if restore and before is not None:
-            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-        for other in {name, *linked}:
-            self.files[other] = content
-
-    @rule(name=NAMES, stamp=st.sampled_from([LONG_AGO, LONG_AGO + 1]))
-    def touch(self, name: str, stamp: int) -> None:
-        if name in self.files:
-            os.utime(self.path(name), ns=(stamp, stamp))
-
-    @rule(name=NAMES, new=NAMES)
-    def link(self, name: str, new: str) -> None:
-        if name in self.files and new not in self.files:
-            digest = self.cache.digest(self.path(name))
-            self.path(new).hardlink_to(self.path(name))
-            self.cache.record(self.path(new), digest)
-            self.files[new] = self.files[name]
-
-    @rule(name=NAMES)
-    def remove(self, name: str) -> None:
-        if self.files.pop(name, None) is not None:
-            self.path(name).unlink()
-
-    @rule(flush=st.booleans())
-    def another_process(self, *, flush: bool) -> None:
-        if not flush:
-            self.cache._unsaved.clear()
-        self.cache.close()
-        self.cache = StatCache(self.root / "stat.sqlite")
-
-    @rule()
-    def damage(self) -> None:
-        self.cache.close()
-        database = self.root / "stat.sqlite"
-        if database.exists():
-            os.truncate(database, database.stat().st_size // 2)
-
-    @rule(name=NAMES, content=CONTENTS)
-    def matches(self, name: str, content: bytes) -> None:
-        expected = self.files.get(name) == content
-        assert self.cache.matches(self.path(name), digests.of_bytes(content)) == expected
-
-    @invariant()
-    def knows(self) -> None:
-        for name, content in self.files.items():
-            digest = digests.of_bytes(content)
-            assert self.cache.peek(self.path(name)) in {None, digest}
-
-    @rule()
-    def digests(self) -> None:
-        for name, content in self.files.items():
-            assert self.cache.digest(self.path(name)) == digests.of_bytes(content)
-
-    def teardown(self) -> None:
-        self.cache.close()
-        shutil.rmtree(self.root)
-
-
-TestStatCacheMachine = StatCacheMachine.TestCase
-TestStatCacheMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+def test_the_end_of_the_process_saves(tmp_path: Path, file: Path) -> None:
+    program = (
+        "import sys; from cache.stat_cache import StatCache;"
+        "cache = StatCache(sys.argv[1]); cache.memo_put('memo', sys.argv[2], b'value')"
+    )
+    database = tmp_path / "stat.sqlite"
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", program, database, file], check=True, cwd=root)
+    assert StatCache(database).memo_get("memo", file) == b"value"

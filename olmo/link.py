@@ -31,7 +31,7 @@ def link(objects: Sequence[Path], output: Path, work: Path) -> None:
     """Link `objects` into the library `output`; `work` is a scratch directory.
 
     Raises:
-        OlmoError: the linker is missing or fails (its last message is in the error).
+        OlmoError: the linker is missing or fails (its message is in the error).
     """
     stand_ins = [_stand_in(name, symbols, work) for name, symbols in _NEEDED.items()]
     arguments: list[str | Path] = [
@@ -66,6 +66,5 @@ def _zig(tool: str, arguments: Sequence[str | Path], work: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        raise OlmoError(
-            f"linking failed: {lines[-1]}", "pip install ziglang==0.15.2 brings the linker"
-        )
+        told = next((line for line in lines if "error:" in line), lines[-1])
+        raise OlmoError(f"linking failed: {told}", "pip install ziglang==0.15.2 brings the linker")

@@ -18,19 +18,22 @@ import time
 import weakref
 from typing import NamedTuple
 
+import xxhash
+
 from cache import digest as digests
 from cache.digest import Digest, FileHash
 from cache.errors import CacheError
-from cache.stat_database import Inode, StatDatabase, opened, sealed
+from cache.stat_database import Inode, StatDatabase
 
 _TICK_NS = 20_000_000  # two jiffies at the slowest common rate (100 Hz)
 _COARSE_TICK_NS = 2_000_000_000  # file systems that keep whole seconds; FAT keeps even ones
-_NS_LIMIT = 1 << 63  # the year 2262; a file may claim to be later
+_SIGNED_LIMIT = 1 << 63  # nanoseconds reach it in the year 2262; a file may claim to be later
 _ATTEMPTS = 10
 _SAVE_EVERY = 2048
 _STRIPES = 64
+_CHECK_BYTES = 8
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
-_STATE = struct.Struct("<qqqq16s32s")
+_STATE = struct.Struct("<QQqqqq16s32s")
 
 FilePath = str | os.PathLike[str]
 
@@ -202,7 +205,7 @@ class StatCache:
             stored = None if self._stored is None else self._stored.get(inode)
             if stored is not None:
                 row = _unpack(inode, stored)
-            elif not self._complete:
+            elif not self._complete or max(inode) >= _SIGNED_LIMIT:
                 row = self._load(inode)
             if row is not None:
                 self._rows[inode] = row
@@ -257,7 +260,7 @@ class StatCache:
         inode = _inode(status)
         with self._lock:
             self._rows[inode] = row
-            if abs(row.mtime_ns) < _NS_LIMIT:
+            if abs(row.mtime_ns) < _SIGNED_LIMIT:
                 self._unsaved[inode] = row
             if len(self._unsaved) >= _SAVE_EVERY:
                 self.flush()
@@ -299,14 +302,21 @@ def _row(status: os.stat_result, checked_ns: int, xxh3: bytes, sha256: str) -> _
 
 
 def _pack(inode: Inode, row: _Row) -> bytes:
-    return sealed(_STATE.pack(*row[:5], bytes.fromhex(row.hash)), str(inode))
+    """Return a row with its inode and a checksum over both."""
+    state = _STATE.pack(*inode, *row[:5], bytes.fromhex(row.hash))
+    return xxhash.xxh3_64_digest(state) + state
 
 
-def _unpack(inode: Inode, stored: bytes) -> _Row | None:
-    state = opened(stored, str(inode))
-    if state is None or len(state) != _STATE.size:
+def _unpack(inode: Inode, stored: object) -> _Row | None:
+    """Return the row that was packed for an inode, or None if these are not its bytes."""
+    if not isinstance(stored, bytes) or len(stored) != _CHECK_BYTES + _STATE.size:
         return None
-    size, mtime_ns, ctime_ns, checked_ns, xxh3, sha256 = _STATE.unpack(state)
+    state = stored[_CHECK_BYTES:]
+    if not stored.startswith(xxhash.xxh3_64_digest(state)):
+        return None
+    dev, ino, size, mtime_ns, ctime_ns, checked_ns, xxh3, sha256 = _STATE.unpack(state)
+    if (dev, ino) != inode:
+        return None
     return _Row(size, mtime_ns, ctime_ns, checked_ns, xxh3, sha256.hex())
 
 

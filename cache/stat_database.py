@@ -55,20 +55,17 @@ class StatDatabase:
         self._broken = False
 
     def preload(self) -> tuple[dict[Inode, bytes], bool]:
-        """Return the values by inode, up to a limit, and whether these are all."""
+        """Return the values by inode, up to a limit, and whether these are all.
+
+        Those of the rare inodes beyond 2^63 are not to be found in it, only by `get`.
+        """
 
         def read(connection: sqlite3.Connection) -> list[tuple[int, int, bytes]]:
             query = "SELECT dev, ino, value FROM state LIMIT ?"
             return connection.execute(query, (_PRELOAD + 1,)).fetchall()
 
         rows: list[tuple[int, int, bytes]] = self._attempt(read, [], create=False)
-        unsigned = 1 << 64
-        values = {
-            (dev % unsigned, ino % unsigned): value
-            for dev, ino, value in rows
-            if isinstance(dev, int) and isinstance(ino, int)  # a damaged page may say otherwise
-        }
-        return values, len(rows) <= _PRELOAD
+        return {(dev, ino): value for dev, ino, value in rows}, len(rows) <= _PRELOAD
 
     def get(self, inode: Inode) -> bytes | None:
         """Return the value stored for an inode."""

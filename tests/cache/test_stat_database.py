@@ -181,3 +181,14 @@ def test_a_killed_writer_leaves_a_usable_database(tmp_path: Path, file: Path) ->
     cache = StatCache(database)
     assert all(cache.memo_get(f"after {number}", file) == b"value" for number in range(10))
     cache.close()
+
+
+def test_inodes_beyond_what_sqlite_counts_to(cache: StatCache, file: Path) -> None:
+    """Some file systems number their inodes up to 2^64."""
+    cache.digest(file)
+    row = next(iter(cache._rows.values()))
+    huge = (2**63, 2**64 - 1)
+    cache._unsaved[huge] = row
+    fresh = again(cache)
+    assert fresh._known(huge) == row
+    assert fresh._known((2**63 + 1, 2**64 - 1)) is None

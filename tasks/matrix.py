@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from olmo import conversation, embedded
+from olmo.checkpoint_files import GGUF, GGUF_SUFFIX, layout
 from olmo.errors import OlmoError
 from olmo.quantization import QUANTIZATIONS
 from olmo.target import Target
@@ -33,8 +34,9 @@ _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 class Model:
     """One `[models.NAME]`: where a checkpoint comes from and how one talks to it.
 
-    `path` is the checkpoint directory (embedded and local), `repo` and `revision` its place on
-    the Hub. `conv_template` is a built-in name or a whole template. `questions` is a JSON file of
+    `path` is the checkpoint directory (embedded and local), `weights` the names of its weight
+    files where the matrix names one of several, `repo` and `revision` its place on the Hub.
+    `conv_template` is a built-in name or a whole template. `questions` is a JSON file of
     `{"question", "answer"}` objects that verification asks.
     """
 
@@ -42,6 +44,7 @@ class Model:
     source: SourceKind
     conv_template: str | Mapping[str, Any]
     path: Path | None = None
+    weights: tuple[str, ...] = ()
     repo: str | None = None
     revision: str | None = None
     questions: Path | None = None
@@ -225,15 +228,28 @@ def _local_model(
 ) -> Model:
     given = _string(where, table, "path", problems)
     path = base / Path(given).expanduser() if given else base
-    if given and not path.is_dir():
-        problems.add(f"{where}.path", f"{given} is not a directory")
+    weights: tuple[str, ...] = ()
+    if path.suffix == GGUF_SUFFIX and path.is_file():
+        weights = _gguf_files(f"{where}.path", path, problems)
+        path = path.parent
+    elif given and not path.is_dir():
+        problems.add(f"{where}.path", f"{given} is not a directory, nor a {GGUF_SUFFIX} file")
     return Model(
         name,
         "local",
         _template(where, table, problems),
         path=path,
+        weights=weights,
         questions=_questions(where, table, base, problems),
     )
+
+
+def _gguf_files(where: str, path: Path, problems: _Problems) -> tuple[str, ...]:
+    try:
+        return tuple(file.name for file, _ in layout(path, GGUF.name).files)
+    except OlmoError as error:
+        problems.add(where, str(error), error.hint)
+        return ()
 
 
 def _string(where: str, table: Mapping[str, Any], key: str, problems: _Problems) -> str | None:

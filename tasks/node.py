@@ -22,17 +22,27 @@ def canonical_json(value: Any) -> str:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Files of one of several kinds: `patterns` name them, where a file matches `marks`."""
+
+    marks: tuple[str, ...]
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Source:
     """Files outside the graph that nodes read: a model's local checkpoint directory.
 
     `patterns` are shell patterns of file names directly inside `root`; what they do not name
-    is not part of the source. `required` patterns must match at least one file each.
+    is not part of the source. Of `choices`, the first whose marks are there adds its patterns.
+    `required` patterns must match at least one file each.
     """
 
     name: str
     root: Path
     patterns: tuple[str, ...]
     required: tuple[tuple[str, ...], ...] = ()
+    choices: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True)

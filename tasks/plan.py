@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.matrix import Matrix, Model, Row
-from tasks.node import Graph, Node, Selection, Source, canonical_json, graph
+from tasks.node import Choice, Graph, Node, Selection, Source, canonical_json, graph
 
 KINDS = ("download", "convert", "gen_config", "lower", "compile", "verify", "package")
 
@@ -24,8 +24,19 @@ TOKENIZER = (
     "added_tokens.json",
     "tokenizer_config.json",
 )
-CHAT = ("config.json", "generation_config.json", *TOKENIZER)
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+CHAT = ("generation_config.json", *TOKENIZER)
+SAFETENSORS = Choice(
+    ("model.safetensors", "model.safetensors.index.json"),
+    ("*.safetensors", "model.safetensors.index.json"),
+)
+TORCH = Choice(
+    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+    ("*.bin", "pytorch_model.bin.index.json"),
+)
+GGUF = Choice(("*.gguf",), ("*.gguf",))
+# The formats of checkpoints: of several in one place, the first is read (olmo.checkpoint_files).
+FORMATS = (SAFETENSORS, TORCH, GGUF)
+WEIGHTS = tuple(pattern for choice in FORMATS for pattern in choice.patterns)
 CONVERTED = ("tensor-cache.json", "tensor-cache-b16.json", "params_shard_*.bin")
 
 ARCHITECTURE = "architecture.json"
@@ -70,12 +81,17 @@ def _node(name: str, action: str, params: Mapping[str, Any], *inputs: Selection)
 def _sources(model: Model) -> list[Source]:
     found = []
     if model.path is not None:
+        named = tuple(glob.escape(file) for file in model.weights)
+        formats = (Choice(named, named),) if named else FORMATS
+        weights = tuple(pattern for choice in formats for pattern in choice.marks)
+        config = named or (*CONFIG, *GGUF.marks)  # a GGUF file has its configuration inside
         found.append(
             Source(
                 f"source:{model.name}",
                 model.path,
-                (*CHAT, *WEIGHTS),
-                required=(CONFIG, WEIGHTS),
+                (*CONFIG, *CHAT),
+                required=(config, weights),
+                choices=formats,
             )
         )
     if model.questions is not None:
@@ -121,6 +137,7 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
                 "context_window_size": row.window,
                 "conv_template": model.conv_template,
             },
+            Selection(download, CONFIG, "checkpoint"),
             Selection(checkpoint, CHAT, "checkpoint"),
         ),
         _node(lower, "lower", {"kind": target.kind}, Selection(gen_config, (COMPILE_SPEC,))),
@@ -157,10 +174,12 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
 
 def _download(model: Model, name: str) -> Node:
     if model.path is not None:
-        return _node(name, "inspect", {}, Selection(f"source:{model.name}", CONFIG))
+        patterns = (*CONFIG, *GGUF.patterns)
+        return _node(name, "inspect", {}, Selection(f"source:{model.name}", patterns))
     params = {
         "repo": model.repo,
         "revision": model.revision,
-        "patterns": [*CHAT, *WEIGHTS],
+        "patterns": [*CONFIG, *CHAT],
+        "weights": [list(choice.patterns) for choice in (SAFETENSORS, TORCH)],
     }
     return _node(name, "download", params)

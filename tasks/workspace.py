@@ -115,16 +115,17 @@ def source_files(source: Source) -> Mapping[str, Path]:
             "correct `path` in the matrix",
         ) from None
     for alternatives in source.required:
-        if not any(fnmatchcase(name, p) for name in names for p in alternatives):
+        if not _matching(names, alternatives):
             raise BuildError(
                 f"{source.name}: {source.root} has no {' or '.join(alternatives)}",
                 "a checkpoint in Hugging Face layout is needed",
             )
-    return {
-        name: source.root / name
-        for name in names
-        if any(fnmatchcase(name, pattern) for pattern in source.patterns)
-    }
+    chosen = next((c.patterns for c in source.choices if _matching(names, c.marks)), ())
+    return {name: source.root / name for name in _matching(names, (*source.patterns, *chosen))}
+
+
+def _matching(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def source_outputs(workspace: Workspace, source: Source) -> Mapping[str, Digest]:

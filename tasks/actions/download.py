@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 
 from olmo.errors import OlmoError
+from olmo.model_config import read_model_config
 from tasks.actions.inspect import write_architecture
 
 
@@ -25,7 +26,11 @@ def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:  # noqa
     repo, revision = params["repo"], params["revision"]
     try:
         snapshot = Path(
-            snapshot_download(repo, revision=revision, allow_patterns=params["patterns"])
+            snapshot_download(
+                repo,
+                revision=revision,
+                allow_patterns=[*params["patterns"], *params["weights"][0]],
+            )
         )
     except Exception as error:  # the Hub client raises its own, its HTTP library's and OSError
         raise OlmoError(
@@ -37,7 +42,7 @@ def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:  # noqa
         raise OlmoError(f"{repo} at {revision} has no safetensors weights")
     if not (snapshot / "config.json").is_file():
         raise OlmoError(f"{repo} at {revision} has no config.json")
-    write_architecture(snapshot / "config.json", outputs / "architecture.json")
+    write_architecture(read_model_config(snapshot), outputs / "architecture.json")
     for path in found:
         blob = path.resolve()
         check(blob, f"{repo}: {path.name}")

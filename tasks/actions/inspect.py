@@ -1,4 +1,4 @@
-"""Project a local checkpoint's config.json to what conversion depends on."""
+"""Read a local checkpoint's configuration, and project it to what conversion depends on."""
 
 from __future__ import annotations
 
@@ -8,18 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from olmo.config import architecture
-from olmo.json_file import read_json
+from olmo.model_config import CONFIG_JSON, ModelConfig, read_model_config
+
+ARCHITECTURE = "architecture.json"
 
 
-def write_architecture(config: Path, destination: Path) -> None:
-    """Write the canonical architecture of a `config.json`.
+def write_architecture(config: ModelConfig, destination: Path) -> None:
+    """Write the canonical architecture of a model.
 
-    Raises OlmoError if the file is not JSON, or not the configuration of an OLMo.
+    Raises OlmoError if the configuration is not that of an OLMo.
     """
-    text = json.dumps(architecture(read_json(config)), sort_keys=True, indent=2)
+    value = architecture(config.fields, config.where)
+    text = json.dumps(value, sort_keys=True, indent=2)
     destination.write_text(text + "\n", encoding="ascii")
 
 
 def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:  # noqa: ARG001  (has none)
-    """Write `architecture.json`."""
-    write_architecture(inputs / "config.json", outputs / "architecture.json")
+    """Write `config.json` and `architecture.json`; the former may come from a GGUF file.
+
+    Raises OlmoError if there is no configuration, or if two disagree.
+    """
+    config = read_model_config(inputs)
+    write_architecture(config, outputs / ARCHITECTURE)
+    text = json.dumps(config.fields, indent=2)
+    (outputs / CONFIG_JSON).write_text(text + "\n", encoding="ascii")

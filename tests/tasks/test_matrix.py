@@ -57,13 +57,28 @@ def test_paths_start_at_the_matrix(tmp_path: Path) -> None:
     assert load(write(tmp_path, text)).models["m"].path == tmp_path / "checkpoint"
 
 
+def test_a_path_may_be_a_gguf_file(tmp_path: Path) -> None:
+    names = [f"m-{number:05d}-of-00002.gguf" for number in (1, 2)]
+    text = f'[models.m]\nsource = "local"\npath = "{names[0]}"\nconv_template = "LM"\n' + ROW
+    with pytest.raises(BuildError, match=rf"{names[0]} is not a directory, nor a \.gguf file"):
+        load(write(tmp_path, text))
+    (tmp_path / names[0]).write_bytes(b"GGUF")
+    with pytest.raises(BuildError, match=rf"models\.m\.path: .*{names[1]} of the same model"):
+        load(write(tmp_path, text))
+    (tmp_path / names[1]).write_bytes(b"GGUF")
+    model = load(write(tmp_path, text)).models["m"]
+    assert (model.path, model.weights) == (tmp_path, tuple(names))
+
+
 def test_a_template_of_ones_own(tmp_path: Path) -> None:
     text = (
         TINY
         + 'conv_template = { name = "mine", seps = ["\\n"], roles = { user = "Q:", assistant = "A:" } }\n'
         + TINY_ROW
     )
-    assert load(write(tmp_path, text)).models["olmo-tiny"].conv_template["name"] == "mine"
+    template = load(write(tmp_path, text)).models["olmo-tiny"].conv_template
+    assert isinstance(template, dict)
+    assert template["name"] == "mine"
 
 
 TINY = '[models.olmo-tiny]\nsource = "embedded"\n'

@@ -12,8 +12,8 @@ from enum import Enum
 
 from cache.digest import Digest
 from tasks.errors import BuildError
-from tasks.keys import Keyed, Keys
-from tasks.node import Node, producers
+from tasks.keys import Keyed, Keys, OutputsOf
+from tasks.node import Node, Selection, producers
 from tasks.workspace import Workspace, damaged, read_receipt, receipt_hash, source_outputs
 
 
@@ -60,14 +60,12 @@ def assess(
     """Assess every node, or the nodes `only` names and all that they read, producers first."""
     wanted = set(workspace.graph.nodes) if only is None else upstream(workspace, only)
     found: dict[str, Assessment] = {}
-    sources: dict[str, Mapping[str, Digest]] = {}
 
-    def outputs_of(name: str) -> Mapping[str, Digest]:
-        if name in workspace.graph.sources:
-            if name not in sources:
-                sources[name] = source_outputs(workspace, workspace.graph.sources[name])
-            return sources[name]
-        outputs = found[name].outputs
+    def outputs_of(selection: Selection) -> Mapping[str, Digest]:
+        source = workspace.graph.sources.get(selection.producer)
+        if source is not None:
+            return source_outputs(workspace, source, selection)
+        outputs = found[selection.producer].outputs
         assert outputs is not None  # noqa: S101  (waiting nodes are never keyed)
         return outputs
 
@@ -91,7 +89,7 @@ def assess_one(
     workspace: Workspace,
     keys: Keys,
     node: Node,
-    outputs_of: Callable[[str], Mapping[str, Digest]],
+    outputs_of: OutputsOf,
     recorded: Record | None,
     *,
     rebuild: bool = False,

@@ -211,7 +211,7 @@ def compare(session: Session, name: str) -> list[str]:
     """
     workspace = session.workspace
     node = workspace.graph.nodes[name]
-    keyed = session.keys.keyed(node, lambda other: outputs_of(workspace, other))
+    keyed = session.keys.keyed(node, lambda selection: outputs_of(workspace, selection))
     recorded = workspace.store.get_result(keyed.key)
     if recorded is None:
         raise BuildError(f"{name} is not built: nothing to compare with", f"run: doit {name}")

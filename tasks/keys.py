@@ -15,13 +15,17 @@ from cache.action import Action, EncodedAction, encode
 from cache.digest import Digest, of_bytes
 from tasks.errors import BuildError
 from tasks.fingerprint import Code, closure
-from tasks.node import Node, canonical_json
+from tasks.node import Node, Selection, canonical_json
 from tasks.workspace import Workspace
 
 KEY_SCHEMA = b"olmill-key-1"
 OUTPUTS = "outputs"
 INPUTS = "inputs"
 PARAMS = "params.json"
+
+
+# What the producer of a selection makes, by path; of a source, at least what is selected.
+OutputsOf = Callable[[Selection], Mapping[str, Digest]]
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,14 @@ class Keys:
         """Code of an action module, as its key sees it."""
         return self._code_tree(action)[0]
 
-    def keyed(self, node: Node, outputs_of: Callable[[str], Mapping[str, Digest]]) -> Keyed:
+    def keyed(self, node: Node, outputs_of: OutputsOf) -> Keyed:
         """Key `node`, given the outputs of its producers.
 
         Raises BuildError if two inputs claim one path .
         """
         inputs: dict[str, Input] = {}
         for selection in node.inputs:
-            outputs = outputs_of(selection.producer)
+            outputs = outputs_of(selection)
             for path, digest in outputs.items():
                 place = selection.place(path)
                 if place is None:

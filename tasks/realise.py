@@ -21,7 +21,7 @@ from cache.digest import Digest
 from cache.errors import unavailable
 from tasks.errors import BuildError
 from tasks.keys import INPUTS, OUTPUTS, Input, Keyed, Keys
-from tasks.node import Node
+from tasks.node import Node, Selection
 from tasks.workspace import (
     Workspace,
     materialise,
@@ -47,16 +47,19 @@ class Realised:
     warnings: tuple[str, ...] = ()
 
 
-def outputs_of(workspace: Workspace, name: str) -> Mapping[str, Digest]:
-    """Outputs of a finished node, or of a source as it is now.
+def outputs_of(workspace: Workspace, selection: Selection) -> Mapping[str, Digest]:
+    """Outputs of the finished node that is selected from, or what is selected of a source now.
 
     Raises BuildError if the node has no receipt.
     """
-    if name in workspace.graph.sources:
-        return source_outputs(workspace, workspace.graph.sources[name])
-    outputs = read_receipt(workspace, name)
+    source = workspace.graph.sources.get(selection.producer)
+    if source is not None:
+        return source_outputs(workspace, source, selection)
+    outputs = read_receipt(workspace, selection.producer)
     if outputs is None:
-        raise BuildError(f"{name} has not been built", f"run: doit {name}")
+        raise BuildError(
+            f"{selection.producer} has not been built", f"run: doit {selection.producer}"
+        )
     return outputs
 
 
@@ -67,7 +70,7 @@ def realise(workspace: Workspace, keys: Keys, node: Node, *, rebuild: bool = Fal
 
     Raises BuildError, or what the action raises; nothing is recorded then.
     """
-    keyed = keys.keyed(node, lambda name: outputs_of(workspace, name))
+    keyed = keys.keyed(node, lambda selection: outputs_of(workspace, selection))
     store = workspace.store
     seconds, warnings = 0.0, tuple[str, ...]()
     with store.lock(keyed.key):

@@ -51,7 +51,7 @@ class Session:
                 self.workspace,
                 self.keys,
                 node,
-                lambda name: outputs_of(self.workspace, name),
+                lambda selection: outputs_of(self.workspace, selection),
                 record(values),
                 rebuild=node.name in self.rebuild,
             )

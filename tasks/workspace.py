@@ -19,7 +19,7 @@ from cache.digest import Digest, of_bytes, parse
 from cache.local import LocalStore
 from cache.merkle import check_path
 from tasks.errors import BuildError
-from tasks.node import Graph, Node, Source, canonical_json
+from tasks.node import Graph, Node, Selection, Source, canonical_json
 
 BUILD = "build"
 RECEIPTS = "receipts"
@@ -128,13 +128,17 @@ def _matching(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
-def source_outputs(workspace: Workspace, source: Source) -> Mapping[str, Digest]:
-    """Digests of a source's files by name; hashing is remembered by the stat cache.
+def source_outputs(
+    workspace: Workspace, source: Source, selection: Selection
+) -> Mapping[str, Digest]:
+    """Digests of the selected files of a source by name; the stat cache remembers them.
 
     Raises BuildError as `source_files`, and for a file that cannot be read.
     """
     outputs = {}
     for name, path in source_files(source).items():
+        if selection.place(name) is None:
+            continue
         try:
             outputs[name] = workspace.store.stat.digest(path)
         except OSError as error:

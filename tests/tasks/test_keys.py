@@ -30,7 +30,7 @@ def keyed(
     inputs = tuple(Selection(producer, ("*",), "in") for producer in outputs)
     node = Node(name, "toyactions.concat", canonical_json(params), inputs, destination)
     current = session(project.root, graph([]), project.cache, code_root=project.root)
-    return current.keys.keyed(node, outputs.__getitem__)
+    return current.keys.keyed(node, lambda selection: outputs[selection.producer])
 
 
 def test_parameters_and_inputs_count(project: Project) -> None:

@@ -1,16 +1,18 @@
 """Local checkpoints of every format, through plan, keys and realisation."""
 
 import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from cache.digest import Digest
 from cache.local import LocalStore
 from tasks.errors import BuildError
 from tasks.keys import Keys
 from tasks.matrix import load
-from tasks.node import Node
+from tasks.node import Node, Selection
 from tasks.plan import plan
 from tasks.realise import outputs_of, realise
 from tasks.workspace import Workspace, source_files

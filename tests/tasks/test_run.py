@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cache.stat_cache import StatCache
 from tests.tasks.toy import Project, Step
 
 DIAMOND = {
@@ -359,3 +360,17 @@ def test_a_truncated_blob_is_a_miss(project: Project) -> None:
     assert project.doit() == 0
     assert project.executed() == {"b"}
     assert project.contents()["d"] == "DBA1C"
+
+
+def test_only_what_is_read_of_a_source_is_hashed(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project.source / "big.txt").write_text("nobody reads this")
+    hashed = []
+    digest = StatCache.digest
+    monkeypatch.setattr(
+        StatCache, "digest", lambda self, path: hashed.append(Path(path).name) or digest(self, path)
+    )
+    project.doit()
+    assert "one.txt" in hashed
+    assert "big.txt" not in hashed

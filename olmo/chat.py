@@ -36,7 +36,7 @@ class Chat:
 
     def __init__(self, model_dir: Path | str, library: Path | str) -> None:
         directory = Path(model_dir)
-        self._config: dict[str, Any] = read_json(directory / CHAT_CONFIG)
+        self._config = _chat_config(directory)
         self._template = template(self._config["conv_template"])
         self._tokenizer = _tokenizer(directory)
         self._engine = Engine(directory, Path(library))
@@ -142,7 +142,8 @@ class Chat:
             common < min(len(self._seen), len(tokens) - 1) and self._seen[common] == tokens[common]
         ):
             common += 1
-        if common < len(self._seen):  # the cache went another way: read all again
+        # The cache went another way, or an interrupt left it in between: read all again.
+        if common < len(self._seen) or self._engine.length(_SEQUENCE) != len(self._seen):
             self._forget()
             common = 0
         logits = self._engine.prefill(_SEQUENCE, tokens[common:])
@@ -189,6 +190,16 @@ class _Stop:
         shown = text[: len(text) - keep]
         self.held = text[len(text) - keep :]
         return shown, False
+
+
+def _chat_config(directory: Path) -> dict[str, Any]:
+    path = directory / CHAT_CONFIG
+    config = read_json(path)
+    if not isinstance(config, dict) or "conv_template" not in config:
+        raise OlmoError(
+            f"{path}: the field 'conv_template' is missing", "write the file again with gen_config"
+        )
+    return config
 
 
 def _tokenizer(directory: Path) -> Tokenizer:

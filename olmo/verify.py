@@ -26,6 +26,9 @@ DECODED_TOKENS = 6
 # Largest error of a right library, relative to the largest logit.
 TOLERANCES: Mapping[str, float] = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-2}
 
+# Errors are reported as the next of these, so that last digits are not in the report.
+LADDER = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+
 Logits = NDArray[np.float64]
 
 
@@ -82,8 +85,8 @@ def ask(chat: Chat, questions: Sequence[Mapping[str, str]]) -> list[dict[str, st
 
 
 def bound(error: float) -> float:
-    """Return the smallest power of ten, 1e-6 or above, that is not below `error`."""
-    return float(10.0 ** max(-6, math.ceil(math.log10(error)))) if error > 0 else 1e-6
+    """Return the smallest step of the ladder that is not below `error`; infinity above the last."""
+    return next((step for step in LADDER if error <= step), math.inf)
 
 
 def _compare_logits(
@@ -94,11 +97,13 @@ def _compare_logits(
     first, second = _texts(config["active_vocab_size"], config["context_window_size"])
     weights = _weights(read_tensor_cache(model_dir), config["quantization"], model)
     expected = reference.logits(model, weights, [first, second])
-    scale = max(float(np.abs(logits).max()) for logits in expected)
+    if not all(np.isfinite(logits).all() for logits in expected):
+        raise OlmoError(f"{model_dir}: the weights give logits that are not numbers")
+    scale = max(float(np.abs(logits).max()) for logits in expected) or 1.0
     errors: dict[str, float] = {}
     agree = True
     for function, found, wanted in _runs(Engine(model_dir, library, 2), first, second, expected):
-        error = float(np.abs(found - wanted).max()) / scale
+        error = _distance(found, wanted) / scale
         errors[function] = max(errors.get(function, 0.0), error)
         agree &= _same_choice(found, wanted, error * scale)
     return errors, agree
@@ -116,11 +121,30 @@ def _runs(
     middle = split // 2
     engine.prefill(0, first[:middle])
     found.append(("chunked prefill", engine.prefill(0, first[middle:split]), one[split - 1]))
-    engine.prefill(1, second[:split])
+    engine.reset()
+    begun = _batch_lengths(split, engine.prefill_chunk_size)
+    if begun is not None:
+        rows = engine.batch_prefill({0: first[: begun[0]], 1: second[: begun[1]]})
+        found += [("batch_prefill", rows[i], (one, two)[i][begun[i] - 1]) for i in (0, 1)]
+    for sequence, text in enumerate((first, second)):
+        if engine.length(sequence) < split:
+            engine.prefill(sequence, text[engine.length(sequence) : split])
     for n in range(split, len(first)):
         rows = engine.batch_decode({0: first[n], 1: second[n]})
         found += [("batch_decode", rows[0], one[n]), ("batch_decode", rows[1], two[n])]
     return found
+
+
+def _batch_lengths(split: int, chunk: int) -> tuple[int, int] | None:
+    """Return two different lengths that fit one prefill chunk; None for a chunk of 1 or 2."""
+    return (min(split, chunk - chunk // 3), min(split // 2, chunk // 3)) if chunk > 2 else None
+
+
+def _distance(found: NDArray[np.float32], wanted: Logits) -> float:
+    """Return the largest difference; infinity if a logit is not a number."""
+    if not np.isfinite(found).all():
+        return math.inf
+    return float(np.abs(found - wanted).max())
 
 
 def _same_choice(found: NDArray[np.float32], wanted: Logits, error: float) -> bool:

@@ -1,0 +1,154 @@
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from olmo import verify as verification
+from olmo.errors import OlmoError
+from olmo.runtime import Engine
+from olmo.tensor_cache_reader import read_tensor_cache
+from olmo.verify import bound, verify
+from tests.olmo.conftest import Library
+from tests.olmo.libraries import GOLDEN, Built
+
+FUNCTIONS = {"prefill", "decode", "chunked prefill", "batch_prefill", "batch_decode"}
+
+
+def directory(library: Built, out: Path) -> Path:
+    """Make a model directory with chat config and tokenizer, as the chain makes it."""
+    shutil.copytree(library.model_dir, out)
+    shutil.copy(GOLDEN / "pub-a" / "tokenizer.json", out)
+    config = json.loads((GOLDEN / "chat-config" / "pub-b.q4f16_1.LM.512.json").read_bytes()) | {
+        "quantization": library.spec.quantization,
+        "model_config": library.spec.config.to_json(),
+    }
+    (out / "mlc-chat-config.json").write_text(json.dumps(config))
+    return out
+
+
+@pytest.fixture
+def library(built: Library) -> Built:
+    return built("pub-b", "q0f32")
+
+
+@pytest.fixture
+def model(library: Built, tmp_path: Path) -> Path:
+    return directory(library, tmp_path / "model")
+
+
+def test_the_report(model: Path, library: Built) -> None:
+    report = verify(model, library.library, None)
+    assert report == {
+        "summary": "executed, logits within 1e-05",
+        "executed": "on the CPU, by TVM's virtual machine",
+        "logits": {
+            "relative_error_below": report["logits"]["relative_error_below"],
+            "same_likeliest_token": True,
+        },
+    }
+    errors = report["logits"]["relative_error_below"]
+    assert set(errors) == FUNCTIONS
+    assert set(errors.values()) <= {1e-6, 1e-5}
+    assert verify(model, library.library, None) == report
+    json.dumps(report, allow_nan=False)
+
+
+def test_quantized_models_are_held_to_their_own_weights(built: Library, tmp_path: Path) -> None:
+    library = built("pub-b", "q4f16_1")
+    report = verify(directory(library, tmp_path / "model"), library.library, None)
+    assert max(report["logits"]["relative_error_below"].values()) <= 1e-1
+
+
+def test_questions(model: Path, library: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Known:
+        def __init__(self, *_paths: Path) -> None: ...
+
+        def reset(self) -> None: ...
+
+        def generate(self, prompt: str, **options: Any) -> list[str]:
+            assert options["temperature"] == 0
+            return ["Tues", "day "] if "Monday" in prompt else ["No idea"]
+
+    monkeypatch.setattr(verification, "Chat", Known)
+    asked = [
+        {"question": "What comes after Monday?", "answer": "Tuesday"},
+        {"question": "What is 1 + 1?", "answer": "2"},
+    ]
+    report = verify(model, library.library, asked)
+    assert report["questions"] == {
+        "right": 1,
+        "total": 2,
+        "wrong": [{**asked[1], "answered": "No idea"}],
+    }
+    assert report["summary"].endswith("1/2 right")
+
+
+def test_questions_are_asked_of_the_model(model: Path, library: Built) -> None:
+    report = verify(model, library.library, [{"question": "a", "answer": "no such thing"}])
+    assert report["questions"]["right"] == 0
+    assert report["questions"]["wrong"][0]["answered"] != "no such thing"
+
+
+def test_malformed_questions(model: Path, library: Built) -> None:
+    with pytest.raises(OlmoError, match="question 0: expected the keys"):
+        verify(model, library.library, [{"question": "a"}])
+
+
+def test_weights_that_are_not_the_references(
+    model: Path, library: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that computes from slightly other weights is noticed."""
+    original = verification._weights
+
+    def other(*arguments: Any) -> Any:
+        weight = original(*arguments)
+        return lambda name: weight(name) * (1.01 if name.endswith("0.mlp.down_proj") else 1)
+
+    monkeypatch.setattr(verification, "_weights", other)
+    with pytest.raises(OlmoError, match=r"are off by .* of the largest logit, 1e-04 is allowed"):
+        verify(model, library.library, None)
+
+
+def test_weights_that_are_no_numbers(model: Path, library: Built) -> None:
+    stored = read_tensor_cache(model).tensors["model.embed_tokens.weight"]
+    with stored.file.open("r+b") as file:
+        file.seek(stored.offset)
+        file.write(np.array([0x7FC0] * 64 * 320, "<u2").tobytes())  # NaN in bfloat16
+    with pytest.raises(OlmoError, match="logits that are not numbers"):
+        verify(model, library.library, None)
+
+
+def test_logits_that_are_no_numbers(
+    model: Path, library: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Engine.decode
+
+    def spoiled(engine: Engine, sequence: int, token: int) -> np.ndarray:
+        logits = original(engine, sequence, token)
+        logits[5] = np.nan
+        return logits
+
+    monkeypatch.setattr(Engine, "decode", spoiled)
+    with pytest.raises(OlmoError, match="logits of decode are off by inf"):
+        verify(model, library.library, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "step"),
+    [(0.0, 1e-6), (1e-6, 1e-6), (1.1e-6, 1e-5), (0.02, 0.1), (3.0, math.inf), (math.nan, math.inf)],
+)
+def test_the_ladder(error: float, step: float) -> None:
+    assert bound(error) == step
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1000])
+def test_batches_fit_the_prefill_chunk(chunk: int) -> None:
+    lengths = verification._batch_lengths(24, chunk)
+    assert (lengths is None) == (chunk < 3)
+    if lengths is not None:
+        assert min(lengths) >= 1
+        assert sum(lengths) <= chunk

@@ -12,7 +12,7 @@ from enum import Enum
 
 from cache.digest import Digest
 from tasks.errors import BuildError
-from tasks.keys import Keyed, Keys, OutputsOf
+from tasks.keys import Keyed, Keys, OutputsOf, made
 from tasks.node import Node, Selection, producers
 from tasks.workspace import Workspace, damaged, read_receipt, receipt_hash, source_outputs
 
@@ -117,7 +117,7 @@ def assess_one(
     result = workspace.store.get_result(keyed.key)
     if result is None:
         return Assessment(node, State.STALE, reason, keyed)
-    return Assessment(node, State.CACHED, reason, keyed, result.outputs)
+    return Assessment(node, State.CACHED, reason, keyed, made(result))
 
 
 def upstream(workspace: Workspace, names: Iterable[str]) -> set[str]:

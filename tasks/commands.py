@@ -22,7 +22,7 @@ from tasks.assess import State
 from tasks.errors import BuildError
 from tasks.explain import draw, why
 from tasks.graph import message
-from tasks.keys import fields
+from tasks.keys import fields, made
 from tasks.matrix import Row
 from tasks.plan import DIST, library_name, release_directory
 from tasks.realise import execute, outputs_of
@@ -216,10 +216,9 @@ def compare(session: Session, name: str) -> list[str]:
     if recorded is None:
         raise BuildError(f"{name} is not built: nothing to compare with", f"run: doit {name}")
     again, _ = execute(workspace, keyed)
+    before, after = made(recorded), made(again)
     return sorted(
-        path
-        for path in recorded.outputs.keys() | again.outputs.keys()
-        if recorded.outputs.get(path) != again.outputs.get(path)
+        path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
     )
 
 

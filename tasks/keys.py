@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cache import merkle
-from cache.action import Action, EncodedAction, encode
+from cache.action import Action, ActionResult, EncodedAction, encode
 from cache.digest import Digest, of_bytes
 from tasks.errors import BuildError
 from tasks.fingerprint import Code, closure
@@ -103,6 +103,18 @@ class Keys:
             code = closure(action, workspace.code_root, workspace.store.stat)
             self._code[action] = (code, merkle.tree(code.files))
         return self._code[action]
+
+
+def made(result: ActionResult) -> Mapping[str, Digest]:
+    """Outputs of a result by their paths below the output directory.
+
+    Raises BuildError for an output outside it, which no action of ours makes.
+    """
+    prefix = f"{OUTPUTS}/"
+    for path in result.outputs:
+        if not path.startswith(prefix):
+            raise BuildError(f"the store has a result with an output {path!r}", "rebuild with -a")
+    return {path.removeprefix(prefix): digest for path, digest in result.outputs.items()}
 
 
 def fields(keyed: Keyed) -> dict[str, str]:

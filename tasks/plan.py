@@ -1,6 +1,7 @@
 """From a matrix to the graph of nodes that builds it.
 
-Names are `kind:model[:quantization[:window[:target]]]`. A node is shared by every row it serves.
+Names are `kind:model[:quantization[:window[:target]]]`, and `kernels:host`. A node is shared by
+every row it serves.
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ from typing import Any
 from tasks.matrix import Matrix, Model, Row
 from tasks.node import Choice, Graph, Node, Selection, Source, canonical_json, graph
 
-KINDS = ("download", "convert", "gen_config", "lower", "compile", "verify", "package")
+KINDS = (
+    "download",
+    "kernels",
+    "convert",
+    "gen_config",
+    "lower",
+    "compile",
+    "verify",
+    "package",
+)
 
 CONFIG = ("config.json",)
 TOKENIZER = (
@@ -38,6 +48,9 @@ GGUF = Choice(("*.gguf",), ("*.gguf",))
 FORMATS = (SAFETENSORS, TORCH, GGUF)
 WEIGHTS = tuple(pattern for choice in FORMATS for pattern in choice.patterns)
 CONVERTED = ("tensor-cache.json", "tensor-cache-b16.json", "params_shard_*.bin")
+
+# Where conversion has kernels. All are made on every machine, so that keys are the same everywhere.
+KERNEL_HOSTS = ("linux-x86_64",)
 
 ARCHITECTURE = "architecture.json"
 COMPILE_SPEC = "compile-spec.json"
@@ -122,12 +135,14 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
         verify_inputs.append(Selection(f"questions:{model.name}", ("*",), "questions"))
     return [
         _download(model, download),
+        *(_node(f"kernels:{host}", "kernels", {"host": host}) for host in KERNEL_HOSTS),
         _node(
             convert,
             "convert",
             {"quantization": row.quantization},
             Selection(download, (ARCHITECTURE,)),
             Selection(checkpoint, WEIGHTS, "checkpoint"),
+            *(Selection(f"kernels:{host}", ("*",), "kernels") for host in KERNEL_HOSTS),
         ),
         _node(
             gen_config,
@@ -179,7 +194,7 @@ def _download(model: Model, name: str) -> Node:
     params = {
         "repo": model.repo,
         "revision": model.revision,
-        "patterns": [*CONFIG, *CHAT],
-        "weights": [list(choice.patterns) for choice in (SAFETENSORS, TORCH)],
+        "files": [*CONFIG, *CHAT],
+        "weights": [choice.marks for choice in (SAFETENSORS, TORCH)],
     }
     return _node(name, "download", params)

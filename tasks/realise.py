@@ -20,7 +20,7 @@ from cache.action import ActionResult
 from cache.digest import Digest
 from cache.errors import unavailable
 from tasks.errors import BuildError
-from tasks.keys import INPUTS, OUTPUTS, Input, Keyed, Keys
+from tasks.keys import INPUTS, OUTPUTS, Input, Keyed, Keys, made
 from tasks.node import Node, Selection
 from tasks.workspace import (
     Workspace,
@@ -81,10 +81,10 @@ def realise(workspace: Workspace, keys: Keys, node: Node, *, rebuild: bool = Fal
             result, warnings = execute(workspace, keyed)
             seconds = time.monotonic() - started
             store.put_result(keyed.key, result)
-    previous = read_receipt(workspace, node.name) or {}
-    materialise(workspace, node, result.outputs, previous)
-    write_receipt(workspace, node.name, result.outputs)
-    return Realised(keyed, result.outputs, how, seconds, warnings)
+    outputs = made(result)
+    materialise(workspace, node, outputs, previous=read_receipt(workspace, node.name) or {})
+    write_receipt(workspace, node.name, outputs)
+    return Realised(keyed, outputs, how, seconds, warnings)
 
 
 def execute(workspace: Workspace, keyed: Keyed) -> tuple[ActionResult, tuple[str, ...]]:
@@ -112,14 +112,14 @@ def execute(workspace: Workspace, keyed: Keyed) -> tuple[ActionResult, tuple[str
             error.args = tuple(_renamed(argument, names) for argument in error.args)
             raise
         check_sources(workspace, keyed)
-        made = sorted(path for path in outputs.rglob("*") if not path.is_dir())
-        if not made:
+        paths = sorted(path for path in outputs.rglob("*") if not path.is_dir())
+        if not paths:
             raise BuildError(f"{keyed.node.name} made no output")
         found = {}
-        for path in made:
+        for path in paths:
             if path.is_symlink():
                 raise BuildError(f"{keyed.node.name} made a symbolic link, {path.name}")
-            found[path.relative_to(outputs).as_posix()] = store.put_file(path, consume=True)
+            found[path.relative_to(directory).as_posix()] = store.put_file(path, consume=True)
     return ActionResult(found), tuple(warnings or ())
 
 

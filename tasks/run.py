@@ -82,7 +82,10 @@ class ProcessRunner(NodeRunner, MRunner):  # type: ignore[misc]  # doit has no t
     def execute_task_subprocess(self, job_q: Any, result_q: Any, reporter_class: Any) -> None:
         """Run tasks in a child until there are no more, or the parent is gone."""
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-        super().execute_task_subprocess(job_q, result_q, reporter_class)
+        try:
+            super().execute_task_subprocess(job_q, result_q, reporter_class)
+        finally:  # what it learned of files is not written by itself when a worker ends
+            self.session.workspace.store.stat.flush()
 
 
 class ThreadRunner(NodeRunner, MThreadRunner):  # type: ignore[misc]  # doit has no type information

@@ -2,72 +2,69 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-
+from olmo.checkpoint_files import indexed_files
 from olmo.errors import OlmoError
-from olmo.model_config import read_model_config
-from tasks.actions.inspect import write_architecture
+from olmo.json_file import read_json
+from olmo.model_config import CONFIG_JSON, ModelConfig
+from tasks.actions import hub
+from tasks.actions.inspect import ARCHITECTURE, write_architecture
 
 
 def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:  # noqa: ARG001  (has none)
     """Write the checkpoint's files and `architecture.json`.
 
-    The user's own Hub cache is used and, on one file system, linked rather than copied.
+    `files` of the parameters are taken where the commit has them, and the weights of the first of
+    `weights` (a file name and the name of an index of several). The user's own Hub cache is used
+    and, on one file system, linked rather than copied.
 
-    Raises OlmoError if the Hub refuses or a file is not what the Hub names.
+    Raises OlmoError if the Hub refuses, the commit is no checkpoint, or bytes are not what the Hub
+    names.
     """
-    repo, revision = params["repo"], params["revision"]
-    try:
-        snapshot = Path(
-            snapshot_download(
-                repo,
-                revision=revision,
-                allow_patterns=[*params["patterns"], *params["weights"][0]],
-            )
-        )
-    except Exception as error:  # the Hub client raises its own, its HTTP library's and OSError
+    commit = hub.commit(params["repo"], params["revision"])
+    names = [name for name in params["files"] if commit.has(name)]
+    if CONFIG_JSON not in names:
         raise OlmoError(
-            f"cannot download {repo} at {revision}: {str(error).strip().splitlines()[0]}",
-            "check the network and the repository's name, and set HF_TOKEN if it is gated",
-        ) from error
-    found = sorted(path for path in snapshot.iterdir() if path.is_file())
-    if not any(path.suffix == ".safetensors" for path in found):
-        raise OlmoError(f"{repo} at {revision} has no safetensors weights")
-    if not (snapshot / "config.json").is_file():
-        raise OlmoError(f"{repo} at {revision} has no config.json")
-    write_architecture(read_model_config(snapshot), outputs / "architecture.json")
-    for path in found:
-        blob = path.resolve()
-        check(blob, f"{repo}: {path.name}")
+            f"{commit} has no {CONFIG_JSON}", "choose a repository in the form of transformers"
+        )
+    weights, index = _weights(commit, params["weights"])
+    if index is not None:
+        names.append(index)
+        weights = _indexed(commit, index)
+    found = hub.fetch(commit, [*names, *weights])
+    fields = read_json(found[CONFIG_JSON])
+    write_architecture(ModelConfig(fields, f"{commit}: {CONFIG_JSON}"), outputs / ARCHITECTURE)
+    for name, path in found.items():
         try:
-            os.link(blob, outputs / path.name)
-        except OSError:
-            shutil.copyfile(blob, outputs / path.name)
+            os.link(path, outputs / name)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(path, outputs / name)
 
 
-def check(blob: Path, what: str) -> None:
-    """Compare a blob of the Hub cache with its name: the sha256 of a large file, else git's sha1.
+def _weights(
+    commit: hub.Commit, formats: Iterable[tuple[str, str]]
+) -> tuple[tuple[str, ...], str | None]:
+    """Return the one file that holds the weights, or the index of several."""
+    known = list(formats)
+    for single, index in known:
+        if commit.has(single):
+            return (single,), None
+        if commit.has(index):
+            return (), index
+    wanted = " or ".join(single for single, _ in known)
+    raise OlmoError(f"{commit} has no {wanted}", "choose a repository in the form of transformers")
 
-    Raises OlmoError if the content is another.
-    """
-    name = blob.name
-    if len(name) == hashlib.sha256().digest_size * 2:
-        hashed = hashlib.sha256()
-    else:
-        hashed = hashlib.sha1(usedforsecurity=False)
-        hashed.update(b"blob %d\0" % blob.stat().st_size)
-    with blob.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            hashed.update(chunk)
-    if hashed.hexdigest() != name:
-        raise OlmoError(
-            f"{what}: the downloaded bytes are not the ones the Hub names",
-            f"remove {blob} and run doit again",
-        )
+
+def _indexed(commit: hub.Commit, index: str) -> tuple[str, ...]:
+    """Return the files that an index names; an index leads nowhere else."""
+    fetched = hub.fetch(commit, [index])[index]
+    files = indexed_files(read_json(fetched), f"{commit}: {index}")
+    for name in files:
+        if not commit.has(name):
+            raise OlmoError(f"{commit}: {index} names {name}, which is not there")
+    return tuple(files)

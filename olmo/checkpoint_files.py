@@ -162,24 +162,33 @@ def _other_files(source: Path) -> str | None:
     return None
 
 
-def _indexed(index: Path) -> tuple[tuple[Path, frozenset[str] | None], ...]:
-    obj = read_json(index)
-    weight_map = obj.get("weight_map") if isinstance(obj, dict) else None
+def indexed_files(index: object, where: str) -> dict[str, frozenset[str]]:
+    """Return the files that a parsed index names, in order, with the tensors it places in each.
+
+    Raises:
+        OlmoError: no index, or a file outside its directory.
+    """
+    weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
-        raise OlmoError(f"{index}: no weight_map")
+        raise OlmoError(f"{where}: no weight_map")
     listed: dict[str, set[str]] = {}
     for tensor, file in weight_map.items():
-        _check_inside(file, tensor, index)
+        _check_inside(file, tensor, where)
         listed.setdefault(file, set()).add(tensor)
-    for file in sorted(listed):
+    return {file: frozenset(listed[file]) for file in sorted(listed)}
+
+
+def _indexed(index: Path) -> tuple[tuple[Path, frozenset[str] | None], ...]:
+    listed = indexed_files(read_json(index), str(index))
+    for file in listed:
         if not (index.parent / file).exists():
             raise OlmoError(
                 f"{index}: names {file}, which is not there", "download the missing file"
             )
-    return tuple((index.parent / file, frozenset(listed[file])) for file in sorted(listed))
+    return tuple((index.parent / file, tensors) for file, tensors in listed.items())
 
 
-def _check_inside(file: Any, tensor: str, index: Path) -> None:
+def _check_inside(file: Any, tensor: str, where: str) -> None:
     """Refuse a file name that leads out of the directory of the index."""
     parts: Iterable[str] = PurePosixPath(file).parts if isinstance(file, str) else ()
     if (
@@ -191,5 +200,5 @@ def _check_inside(file: Any, tensor: str, index: Path) -> None:
         or ":" in file
     ):
         raise OlmoError(
-            f"{index}: tensor {tensor!r} is placed in {file!r}, outside the checkpoint's directory"
+            f"{where}: tensor {tensor!r} is placed in {file!r}, outside the checkpoint's directory"
         )

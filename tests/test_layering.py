@@ -36,7 +36,7 @@ TVM = {
     "olmo/quantized_layers.py",
     "olmo/runtime.py",
 }
-NETWORK = {"tasks/actions/download.py"}
+NETWORK = {"tasks/actions/hub.py"}
 PRINTING = {"tasks/commands.py", "olmo/embedded/train.py"}
 STREAMS = {  # sys.stdout and sys.stderr
     "tasks/commands.py",

@@ -66,5 +66,8 @@ def _indexed(commit: hub.Commit, index: str) -> tuple[str, ...]:
     files = indexed_files(read_json(fetched), f"{commit}: {index}")
     for name in files:
         if not commit.has(name):
-            raise OlmoError(f"{commit}: {index} names {name}, which is not there")
+            raise OlmoError(
+                f"{commit}: {index} names {name}, which is not there",
+                "choose a commit that is whole",
+            )
     return tuple(files)

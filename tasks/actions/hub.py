@@ -33,7 +33,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import logging, tqdm
+from huggingface_hub.utils import logging
+from huggingface_hub.utils.tqdm import tqdm
 
 from olmo.errors import OlmoError
 
@@ -184,14 +185,15 @@ class _Silent(tqdm):
     """A progress bar that shows nothing: doit's display belongs to the reporter."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, "disable": True})
+        options = {**kwargs, "disable": True}
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]  # has no annotations
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the client's warnings about retries off the screen; its errors say enough."""
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # has no annotations
     try:
         yield
     finally:

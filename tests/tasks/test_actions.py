@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from olmo.errors import OlmoError
-from tasks.actions import download, gen_config, inspect, package
+from tasks.actions import gen_config, hub, inspect, package
 from tests.clone import PUB_A, ROOT
 
 
@@ -98,13 +97,9 @@ def test_package_links_and_lists_everything(directories: tuple[Path, Path]) -> N
         ("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", b"x", False),
     ],
 )
-def test_downloaded_blobs_are_checked(
+def test_content_is_named_as_git_and_the_hub_do(
     tmp_path: Path, name: str, content: bytes, good: bool
 ) -> None:
     blob = tmp_path / name
     blob.write_bytes(content)
-    if good:
-        download.check(blob, "file")
-    else:
-        with pytest.raises(OlmoError, match="not the ones the Hub names"):
-            download.check(blob, "file")
+    assert hub.Content(name).is_of(blob) == good

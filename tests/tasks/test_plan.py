@@ -23,10 +23,10 @@ def default(matrix: Matrix) -> Graph:
     return plan(matrix)
 
 
-def test_the_default_matrix_makes_34_nodes(default: Graph) -> None:
+def test_the_default_matrix_makes_35_nodes(default: Graph) -> None:
     counts = {kind: sum(node.kind == kind for node in default.nodes.values()) for kind in KINDS}
     assert counts == {
-        "download": 1, "convert": 3, "gen_config": 6, "lower": 6,
+        "download": 1, "kernels": 1, "convert": 3, "gen_config": 6, "lower": 6,
         "compile": 6, "verify": 6, "package": 6,
     }  # fmt: skip
 
@@ -34,6 +34,7 @@ def test_the_default_matrix_makes_34_nodes(default: Graph) -> None:
 def test_names_say_what_a_node_is_for(default: Graph) -> None:
     assert {
         "download:olmo-tiny",
+        "kernels:linux-x86_64",
         "convert:olmo-tiny:q4f16_1",
         "gen_config:olmo-tiny:q4f16_1:512",
         "lower:olmo-tiny:q4f16_1:512:llvm",
@@ -50,7 +51,13 @@ def test_every_row_ends_in_a_package(matrix: Matrix, default: Graph) -> None:
 def test_conversion_depends_on_no_window_template_or_target(default: Graph) -> None:
     node = default.nodes["convert:olmo-tiny:q4f16_1"]
     assert json.loads(node.params) == {"quantization": "q4f16_1"}
-    assert producers(node) == ("download:olmo-tiny", "source:olmo-tiny")
+    assert producers(node) == ("download:olmo-tiny", "source:olmo-tiny", "kernels:linux-x86_64")
+
+
+def test_kernels_depend_on_nothing_but_the_host(default: Graph) -> None:
+    node = default.nodes["kernels:linux-x86_64"]
+    assert json.loads(node.params) == {"host": "linux-x86_64"}
+    assert producers(node) == ()
 
 
 def test_lowering_sees_the_kind_of_target_alone(default: Graph) -> None:
@@ -81,10 +88,11 @@ targets = ["linux-x86_64-cpu"]
 """)
     found = plan(load(path))
     assert not found.sources
-    assert producers(found.nodes["convert:big:q0f32"]) == ("download:big",)
+    reads = ("download:big", "kernels:linux-x86_64")
+    assert producers(found.nodes["convert:big:q0f32"]) == reads
     params = json.loads(found.nodes["download:big"].params)
     assert (params["repo"], params["revision"]) == ("owner/name", REVISION)
-    assert "*.bin" not in params["patterns"]
+    assert params["weights"][0] == ["model.safetensors", "model.safetensors.index.json"]
 
 
 def test_rows_of_one_target_name_share_nothing_else(tmp_path: Path) -> None:

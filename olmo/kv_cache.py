@@ -21,9 +21,6 @@ from tvm.relax.frontend.nn.llm.kv_cache import (
 from olmo import cpu_attention
 from olmo.config import OLMoConfig
 
-# The pages' layout in the attention kernels; callers pass it when they create a cache.
-PAGE_SIZE = 16
-
 
 def create(
     config: OLMoConfig,

@@ -34,8 +34,9 @@ class Engine:
     library's context window. Logits are numpy float32 arrays. Not safe for use by several threads.
 
     Raises:
-        OlmoError: the library cannot be loaded or has no metadata; the directory's tensors are not
-            those the library was compiled for (names the tensor and both files).
+        OlmoError: the library cannot be loaded, has no metadata, or was compiled with a sliding
+            window; the directory's tensors are not those the library was compiled for (names the
+            tensor and both files).
     """
 
     def __init__(self, model_dir: Path, library: Path, max_sequences: int = 1) -> None:
@@ -43,6 +44,11 @@ class Engine:
         self._device = tvm.cpu()
         self._vm = _open_library(library, self._device)
         self.metadata: Mapping[str, Any] = json.loads(str(self._vm["_metadata"]()))
+        if self.metadata["sliding_window_size"] != -1:
+            raise OlmoError(
+                f"{library}: was compiled with sliding_window_size "
+                f"{self.metadata['sliding_window_size']}, which this runtime does not run"
+            )
         self.context_window_size: int = self.metadata["context_window_size"]
         self.prefill_chunk_size: int = self.metadata["prefill_chunk_size"]
         self._parameters = _load_parameters(model_dir, library, self.metadata, self._device)

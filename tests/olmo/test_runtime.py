@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from olmo import runtime
 from olmo.errors import OlmoError
 from olmo.runtime import Engine
 from tests.olmo.conftest import Library
@@ -132,3 +133,11 @@ def test_libraries_that_are_none(small: Built, tmp_path: Path) -> None:
     text.write_text("not a library")
     with pytest.raises(OlmoError, match=r"text.so: not a model library"):
         Engine(small.model_dir, text)
+
+
+def test_a_sliding_window_is_refused(small: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = json.loads(small.metadata) | {"sliding_window_size": 64}
+    functions = {"_metadata": lambda: json.dumps(described)}
+    monkeypatch.setattr(runtime, "_open_library", lambda *_: functions)
+    with pytest.raises(OlmoError, match=r"library.so: was compiled with sliding_window_size 64"):
+        small.engine()

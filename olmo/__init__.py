@@ -1,5 +1,6 @@
 """OLMo as MLC LLM runs it: configuration, weights, conversion, compilation and generation."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,9 +10,10 @@ __all__ = ["Chat"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Chat` when it is asked for: it brings tvm along."""
-    if name == "Chat":
-        from olmo.chat import Chat  # noqa: PLC0415  as said
+    """Import `Chat` when it is asked for: it brings tvm along.
 
-        return Chat
+    By name, or chat and all it imports would be part of every action's code.
+    """
+    if name == "Chat":
+        return importlib.import_module("olmo.chat").Chat
     raise AttributeError(f"module 'olmo' has no attribute {name!r}")

@@ -8,6 +8,8 @@ everything else as it is. `olmo.tensor_cache_reader` reads it.
 import hashlib
 import json
 import math
+import os
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +21,6 @@ import numpy as np
 from ml_dtypes import bfloat16, float8_e4m3fn, float8_e5m2
 from numpy.typing import NDArray
 
-from olmo.floats import F32, U32, encode_bfloat16
 from olmo.weights import Parameter
 
 Encoding = Literal["f32-to-bf16", "raw"]
@@ -80,26 +81,6 @@ def stored_bytes(parameter: Parameter, encoding: Encoding) -> int:
     return math.prod(parameter.shape) * itemsize
 
 
-def encode(values: NDArray[Any], encoding: Encoding, scratch: U32 | None = None) -> NDArray[Any]:
-    """Return the array whose bytes are stored for `values`, which have the parameter's dtype.
-
-    It is `values` itself where nothing has to change. `scratch` is as for `encode_bfloat16`.
-    """
-    if encoding == "f32-to-bf16" and values.dtype == np.float32:
-        return encode_bfloat16(values, scratch)
-    return values
-
-
-def decode(stored: NDArray[Any], out: F32) -> F32:
-    """Return, in `out`, the values of an encoded floating-point array."""
-    if stored.dtype == np.uint16:  # bfloat16, from float32
-        np.copyto(out.view(np.uint32), stored)
-        out.view(np.uint32)[...] <<= np.uint32(16)
-    else:
-        np.copyto(out, stored)
-    return out
-
-
 def plan_shards(
     parameters: Sequence[Parameter], encoding: Encoding, cap: int = SHARD_CAP
 ) -> tuple[Shard, ...]:
@@ -131,10 +112,10 @@ def plan_shards(
 
 
 class Writer:
-    """Writes a weight directory, piece by piece, in the order of the parameters.
+    """Writes a weight directory, piece by piece.
 
-    Pieces of one tensor come in order, and a tensor is complete before the next one begins. Each
-    byte is hashed as it is written, so nothing is read again and nothing is held.
+    Bytes may be put in place by any thread in any order; each is hashed from memory, in the order
+    of the parameters, so nothing is read again and nothing has to be held for long.
 
     Raises:
         OSError: a file cannot be written.
@@ -148,9 +129,10 @@ class Writer:
         self._shards = plan_shards(parameters, encoding)
         self._place = {r.parameter.name: (s, r) for s in self._shards for r in s.records}
         self._order = [p.name for p in parameters]
-        self._written = 0  # bytes of the current tensor
+        self._hashed = 0  # bytes of the current tensor
         self._current = 0  # its position in the order
         self._files: dict[int, IO[bytes]] = {}
+        self._opening = threading.Lock()
         self._sums = [hashlib.md5(usedforsecurity=False) for _ in self._shards]
         self._stack = ExitStack()
 
@@ -165,21 +147,34 @@ class Writer:
     ) -> None:
         self._stack.close()
 
-    def append(self, name: str, piece: NDArray[Any]) -> None:
-        """Write the next piece, as `encode` returned it, of the tensor `name`."""
+    def place(self, name: str, start: int, piece: NDArray[Any]) -> None:
+        """Write bytes of the tensor `name` at `start`, in bytes, of it."""
+        shard, record = self._place[name]
+        data = _bytes_of(piece)
+        if start + data.nbytes > record.nbytes:
+            raise ValueError(f"{name} is too long")
+        _write_all(self._file(shard).fileno(), data, record.offset + start)
+
+    def hash(self, name: str, piece: NDArray[Any]) -> None:
+        """Hash the next piece of the tensor `name`, which has been put in place.
+
+        Pieces of one tensor come in order, and a tensor is complete before the next one begins.
+        """
         if self._current == len(self._order) or self._order[self._current] != name:
             raise ValueError(f"{name} is out of order")
         shard, record = self._place[name]
-        data = np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data
-        if self._written + data.nbytes > record.nbytes:
-            raise ValueError(f"{name} is too long")
-        _write_all(self._file(shard), data)
+        data = _bytes_of(piece)
         self._sums[shard.number].update(data)
-        self._written += data.nbytes
-        if self._written == record.nbytes:
-            self._current, self._written = self._current + 1, 0
+        self._hashed += data.nbytes
+        if self._hashed == record.nbytes:
+            self._current, self._hashed = self._current + 1, 0
             if record is shard.records[-1]:
                 self._files[shard.number].close()
+
+    def append(self, name: str, piece: NDArray[Any]) -> None:
+        """Write and hash the next piece of the tensor `name`."""
+        self.place(name, self._hashed, piece)
+        self.hash(name, piece)
 
     def finish(self, elements: int) -> None:
         """Write the manifests; `elements` is the number of parameters before quantization."""
@@ -197,22 +192,27 @@ class Writer:
             )
 
     def _file(self, shard: Shard) -> IO[bytes]:
-        file = self._files.get(shard.number)
-        if file is None:
-            # Unbuffered: pieces are large, and a full disk shows at the write it stops.
-            file = self._stack.enter_context((self._directory / shard.name).open("xb", buffering=0))
-            self._files[shard.number] = file
-        return file
+        with self._opening:
+            if shard.number not in self._files:
+                path = self._directory / shard.name
+                # Unbuffered: pieces are large, and a full disk shows at the write it stops.
+                file = self._stack.enter_context(path.open("xb", buffering=0))
+                self._files[shard.number] = file
+            return self._files[shard.number]
 
     def _write_manifest(self, name: str, obj: Any) -> None:
         (self._directory / name).write_text(json.dumps(obj, indent=4), encoding="utf-8")
 
 
-def _write_all(file: IO[bytes], data: memoryview) -> None:
+def _bytes_of(piece: NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data
+
+
+def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
     """Write everything: an unbuffered write may stop early, for one before a full disk."""
     done = 0
     while done < data.nbytes:
-        done += file.write(data[done:])
+        done += os.pwrite(descriptor, data[done:], offset + done)
 
 
 def manifest(shards: Sequence[Shard], md5: Sequence[str], elements: int) -> dict[str, Any]:

@@ -35,7 +35,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("base")
     built = clone(base / "project", base / "store", MATRIX).build()
     kinds = {name.partition(":")[0] for name in built}
-    assert kinds == {"download", "convert", "gen_config", "lower", "compile", "verify", "package"}
+    assert kinds == {
+        "download", "kernels", "convert", "gen_config", "lower", "compile", "verify", "package",
+    }  # fmt: skip
     return base / "store"
 
 
@@ -91,6 +93,11 @@ def test_a_local_variable_of_the_model(project: Clone) -> None:
     assert project.build() == {"lower:m:q0f32:256:llvm"}
 
 
+def test_a_local_variable_of_the_kernels(project: Clone) -> None:
+    project.edit("olmo/codec_kernels.py", lambda text: text.replace("start", "first"))
+    assert project.build() == {"kernels:linux-x86_64"}
+
+
 def test_one_weight(project: Clone) -> None:
     path = project.root / "checkpoint/model.safetensors"
     weights = load_file(path)
@@ -139,4 +146,4 @@ def test_nothing_to_do_imports_neither_tvm_nor_numpy(project: Clone) -> None:
     assert not modules & {"tvm", "numpy", "rich", "safetensors", "tokenizers", "huggingface_hub"}
     lines = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
     assert len(lines) == 1
-    assert lines[0].startswith("10 nodes: 10 local, 0 remote, 0 built (")
+    assert lines[0].startswith("11 nodes: 11 local, 0 remote, 0 built (")

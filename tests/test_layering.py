@@ -24,10 +24,12 @@ OLMO_OUTSIDE_ACTIONS = {
 TVM = {
     "olmo/canonical_ir.py",
     "olmo/code_generation.py",
+    "olmo/codec_kernels.py",
     "olmo/compile.py",
     "olmo/cpu_attention.py",
     "olmo/cpu_schedule.py",
     "olmo/entrypoints.py",
+    "olmo/kernel_library.py",
     "olmo/kv_cache.py",
     "olmo/logit_functions.py",
     "olmo/lower.py",
@@ -50,6 +52,7 @@ STREAMS = {  # sys.stdout and sys.stderr
 ENVIRONMENT = {
     "tasks/graph.py",
     "tasks/reporter.py",
+    "olmo/cli.py",
     "olmo/link.py",  # passes it on to the linker, with its cache directory
 }
 

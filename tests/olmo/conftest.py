@@ -1,9 +1,13 @@
 """Libraries that tests share: each compiled once per session, when a test first asks for it."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from olmo.codec import file_name
+from olmo.kernel_library import build_kernels
+from olmo.kernels import host_of_kernels
 from tests.olmo.libraries import GOLDEN, Built, build
 
 Library = Callable[[str, str], Built]
@@ -22,3 +26,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Library:
         return made[key]
 
     return library
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with the conversion kernels for this machine, where there are some."""
+    host = host_of_kernels()
+    if host is None:
+        pytest.skip("no kernels are made for this machine")
+    out = tmp_path_factory.mktemp("kernels")
+    build_kernels(host, out / file_name(host), tmp_path_factory.mktemp("work"))
+    return out

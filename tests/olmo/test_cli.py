@@ -245,7 +245,7 @@ def test_interruption(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("olmo.convert.Writer.append", interrupt)
+    monkeypatch.setattr("olmo.tensor_cache.Writer.append", interrupt)
     assert run(*convert(model)) == 130
     names = sorted(path.name for path in model.iterdir())
     assert names == ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from olmo.config import OLMoConfig
-from olmo.convert import ConversionReport, convert
+from olmo.convert import convert, convert_all
 from olmo.errors import OlmoError
 from olmo.group_quantization import dequantize
 from olmo.model_config import read_model_config
 from olmo.quantization import QUANTIZATIONS
-from olmo.tensor_cache import Writer
+from olmo.tensor_cache import DTYPES, Writer
 from olmo.tensor_cache_reader import read_tensor_cache
+from olmo.weight_output import ConversionReport, Output
 from olmo.weights import parameters
 from tests.olmo.checkpoints import (
     Tensors,
@@ -52,11 +53,13 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", ["pub-a", "pub-b"])
 @pytest.mark.parametrize("quantization", CODECS)
-def test_golden(name: str, quantization: str, tmp_path: Path) -> None:
+def test_golden(name: str, quantization: str, tmp_path: Path, kernels: Path) -> None:
     golden = CONVERTED[name][quantization]
     obj = json.loads((GOLDEN / name / "config.json").read_text())
     model, q = OLMoConfig.from_huggingface(obj), QUANTIZATIONS[quantization]
-    report = convert(GOLDEN / name, model, q, tmp_path / "out")
+    report = convert(GOLDEN / name, model, q, tmp_path / "out", kernels=kernels)
+    assert report == convert(GOLDEN / name, model, q, tmp_path / "numpy")
+    assert contents(tmp_path / "out") == contents(tmp_path / "numpy")
     manifest = json.loads((tmp_path / "out" / "tensor-cache.json").read_text())
     assert manifest["metadata"] == golden["metadata"]
     assert records(tmp_path / "out") == golden["tensors"]
@@ -106,10 +109,47 @@ def test_blocks_and_threads_do_not_show(tmp_path: Path, monkeypatch: pytest.Monk
     parts = convert(tmp_path / "source", CONFIG, Q4, tmp_path / "parts", threads=4)
     again = convert(tmp_path / "source", CONFIG, Q4, tmp_path / "again", threads=2)
     assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
-    assert parts == again
-    for a, b in zip(whole.weights, parts.weights, strict=True):
-        assert (a.name, a.max_error) == (b.name, b.max_error)
-        assert a.mean_error == pytest.approx(b.mean_error, rel=1e-5)
+    assert contents(tmp_path / "whole") == contents(tmp_path / "again")
+    assert whole == parts == again
+
+
+def test_several_quantizations_in_one_pass(tmp_path: Path, kernels: Path) -> None:
+    write_single(tmp_path / "source", VALUES)
+    quantizations = [QUANTIZATIONS[name] for name in CODECS]
+    outputs = [Output(q, tmp_path / "together" / q.name) for q in quantizations]
+    outputs.append(Output(QUANTIZATIONS["q4f32_1"], tmp_path / "together" / "raw", "raw"))
+    reports = convert_all(tmp_path / "source", CONFIG, outputs, kernels=kernels)
+    for output, report in zip(outputs, reports, strict=True):
+        alone = tmp_path / "alone" / output.directory.name
+        q, encoding = output.quantization, output.encoding
+        assert report == convert(tmp_path / "source", CONFIG, q, alone, encoding=encoding)
+        assert contents(alone) == contents(output.directory)
+
+
+def test_of_several_outputs_all_or_none_appear(tmp_path: Path) -> None:
+    name = "model.layers.1.mlp.down_proj.weight"
+    large = VALUES[name].copy()
+    large[0, 0] = -7e4
+    write_single(tmp_path / "source", VALUES | {name: large})
+    names = ("q0f32", "q4f16_1")
+    outputs = [Output(QUANTIZATIONS[q], tmp_path / q) for q in names]
+    with pytest.raises(OlmoError, match="70000 is beyond float16"):
+        convert_all(tmp_path / "source", CONFIG, outputs)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("quantization", ["q0f16", "q4f32_1", "q4bf16_0"])
+def test_narrow_sources(tmp_path: Path, kernels: Path, dtype: str, quantization: str) -> None:
+    narrow = {name: value.astype(DTYPES[dtype]) for name, value in VALUES.items()}
+    write_single(tmp_path / "narrow", narrow)
+    wide = {name: value.astype(np.float32) for name, value in narrow.items()}
+    write_single(tmp_path / "wide", wide)
+    q = QUANTIZATIONS[quantization]
+    expected = convert(tmp_path / "wide", CONFIG, q, tmp_path / "out-wide")
+    for out, given in (("out", kernels), ("out-numpy", None)):
+        assert convert(tmp_path / "narrow", CONFIG, q, tmp_path / out, kernels=given) == expected
+        assert contents(tmp_path / out) == contents(tmp_path / "out-wide")
 
 
 @pytest.mark.parametrize("name", ["q4f16_1", "q4f32_1", "q4bf16_1"])
@@ -186,15 +226,19 @@ def test_an_existing_directory_is_replaced_and_its_other_files_kept(tmp_path: Pa
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("quantization", ["q0f32", "q4f16_1"])
-def test_a_weight_that_is_no_number(tmp_path: Path, value: float, quantization: str) -> None:
+@pytest.mark.parametrize("quantization", ["q0f32", "q4f16_1", "q4bf16_1"])
+def test_a_weight_that_is_no_number(
+    tmp_path: Path, value: float, quantization: str, kernels: Path
+) -> None:
     name = "model.layers.1.mlp.down_proj.weight"
     broken = VALUES[name].copy()
     broken[30, 7] = value
     write_single(tmp_path / "source", VALUES | {name: broken})
-    with pytest.raises(OlmoError) as caught:
-        convert(tmp_path / "source", CONFIG, QUANTIZATIONS[quantization], tmp_path / "out")
-    assert str(caught.value).endswith(f"tensor {name!r}: {value} at row 30, column 7")
+    q = QUANTIZATIONS[quantization]
+    for given in (kernels, None):
+        with pytest.raises(OlmoError) as caught:
+            convert(tmp_path / "source", CONFIG, q, tmp_path / "out", kernels=given)
+        assert str(caught.value).endswith(f"tensor {name!r}: {value} at row 30, column 7")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
 
 

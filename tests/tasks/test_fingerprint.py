@@ -81,7 +81,9 @@ def test_an_edit_is_noticed_through_the_memo(tmp_path: Path, stat: StatCache) ->
     assert before.files["pkg/start.py"] != after.files["pkg/start.py"]
 
 
-@pytest.mark.parametrize("kind", ["convert", "gen_config", "lower", "compile", "verify", "package"])
+@pytest.mark.parametrize(
+    "kind", ["kernels", "convert", "gen_config", "lower", "compile", "verify", "package"]
+)
 def test_each_action_of_the_project_can_be_keyed(kind: str, stat: StatCache) -> None:
     code = closure(f"tasks.actions.{kind}", ROOT, stat)
     assert f"tasks/actions/{kind}.py" in code.files
@@ -93,7 +95,7 @@ def test_each_action_of_the_project_can_be_keyed(kind: str, stat: StatCache) -> 
 
 
 def test_only_lowering_depends_on_the_model(stat: StatCache) -> None:
-    kinds = ("inspect", "convert", "gen_config", "lower", "compile", "verify", "package")
+    kinds = ("inspect", "kernels", "convert", "gen_config", "lower", "compile", "verify", "package")
     depend = [
         k for k in kinds if "olmo/model.py" in closure(f"tasks.actions.{k}", ROOT, stat).files
     ]
@@ -102,10 +104,35 @@ def test_only_lowering_depends_on_the_model(stat: StatCache) -> None:
 
 def test_actions_import_nothing_dynamically(stat: StatCache) -> None:
     """What the closure cannot see must not be there."""
-    for kind in ("inspect", "download", "convert", "gen_config", "lower", "compile", "verify"):
+    kinds = (
+        "inspect",
+        "download",
+        "kernels",
+        "convert",
+        "gen_config",
+        "lower",
+        "compile",
+        "verify",
+    )
+    for kind in kinds:
         for path in closure(f"tasks.actions.{kind}", ROOT, stat).files:
             text = (ROOT / path).read_text()
             if path in ("olmo/__init__.py", "tasks/actions/__main__.py"):
                 continue  # lazy public names, and the one action that is asked for
             assert "import_module" not in text, path
             assert "__import__" not in text, path
+
+
+def test_conversion_depends_on_neither_the_compiler_nor_the_model(stat: StatCache) -> None:
+    code = closure("tasks.actions.convert", ROOT, stat)
+    absent = {"olmo/model.py", "olmo/codec_kernels.py", "olmo/targets.py", "olmo/link.py"}
+    assert not absent & set(code.files)
+    assert "apache-tvm" not in code.tools
+
+
+def test_kernels_depend_on_neither_weights_nor_quantizations(stat: StatCache) -> None:
+    assert set(closure("tasks.actions.kernels", ROOT, stat).files) == {
+        "olmo/__init__.py", "olmo/codec.py", "olmo/codec_kernels.py", "olmo/errors.py",
+        "olmo/kernel_library.py", "olmo/link.py", "tasks/__init__.py",
+        "tasks/actions/__init__.py", "tasks/actions/__main__.py", "tasks/actions/kernels.py",
+    }  # fmt: skip

@@ -19,6 +19,7 @@ from tasks.workspace import Workspace, source_files
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
+KERNELS = "kernels/kernels-linux-x86_64.so"
 FILES = {
     "safetensors": [GOLDEN / "pub-a" / "config.json", GOLDEN / "pub-a" / "model.safetensors"],
     "torch": [
@@ -79,10 +80,10 @@ def test_every_format_of_the_same_weights_makes_the_same_artifacts(tmp_path: Pat
     for name, files in FILES.items():
         place(tmp_path / name / "c", files)
         space = workspace(tmp_path / name, "c", tmp_path / "store")
-        results[name] = made(space, "download", "convert", "gen_config")
+        results[name] = made(space, "download", "kernels", "convert", "gen_config")
         names = {path.name for path in files if path.name != "config.json"}
         assert inputs(space, "convert") == {
-            "architecture.json", *(f"checkpoint/{file}" for file in names)
+            "architecture.json", KERNELS, *(f"checkpoint/{file}" for file in names)
         }  # fmt: skip
     for name in ("torch", "gguf"):
         found, expected = results[name], results["safetensors"]
@@ -104,9 +105,9 @@ def test_one_of_several_gguf_files(tmp_path: Path) -> None:
     files = sorted((GOLDEN / "pub-a-gguf").iterdir())
     place(tmp_path / "c", files)
     space = workspace(tmp_path, "c/pub-a-f16.gguf")
-    made(space, "download")
+    made(space, "download", "kernels")
     assert inputs(space, "download") == {"pub-a-f16.gguf"}
-    assert inputs(space, "convert") == {"architecture.json", "checkpoint/pub-a-f16.gguf"}
+    assert inputs(space, "convert") == {"architecture.json", KERNELS, "checkpoint/pub-a-f16.gguf"}
     with pytest.raises(Exception, match=r"pub-a-f16\.gguf and pub-a-f32\.gguf are there"):
         made(workspace(tmp_path, "c"), "download")
 

@@ -1,0 +1,25 @@
+"""What a codec makes of a matrix."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from olmo.codec import Codec
+from olmo.floats import F32
+from olmo.kernels import Codecs
+from olmo.numpy_codec import STORED
+from olmo.row_errors import RowErrors
+
+
+def encode(
+    codecs: Codecs, codec: Codec, w: F32
+) -> tuple[NDArray[Any], NDArray[Any] | None, RowErrors]:
+    n, k = w.shape
+    if not codec.bits:
+        out = np.empty((n, k), STORED[codec.stored])
+        return out, None, codecs.encode(codec, w, out, None)
+    groups = codec.groups(k)
+    words = np.empty((n, groups * codec.words_per_group), np.uint32)
+    scales = np.empty((n, groups), STORED[codec.stored])
+    return words, scales, codecs.encode(codec, w, words, scales)

@@ -23,9 +23,9 @@ from tasks.errors import BuildError
 from tasks.explain import draw, why
 from tasks.graph import message
 from tasks.keys import fields, made
-from tasks.matrix import Row
 from tasks.plan import DIST, library_name, release_directory
 from tasks.realise import execute, outputs_of
+from tasks.release import Row
 from tasks.session import Session
 from tasks.state import ACTION
 from tasks.table import release_table, render

@@ -11,8 +11,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.matrix import Matrix, Model, Row
+from tasks.matrix import Matrix
+from tasks.models import Model
 from tasks.node import Choice, Graph, Node, Selection, Source, canonical_json, graph
+from tasks.release import Row
 
 KINDS = (
     "download",

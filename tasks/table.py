@@ -7,8 +7,8 @@ from collections.abc import Collection
 from typing import Any
 
 from tasks.assess import State
-from tasks.matrix import Row
 from tasks.plan import DIST, library_name, package_of, release_directory
+from tasks.release import Row
 from tasks.session import Session
 from tasks.workspace import read_receipt
 

@@ -1,0 +1,53 @@
+"""Mistakes in a TOML file, collected to be told all at once."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Mistakes:
+    """A list of mistakes, each with its TOML path and, where there is one, a suggestion."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def add(self, where: str, message: str, hint: str | None = None) -> None:
+        """Note a mistake."""
+        self.lines.append(f"{where}: {message}" + (f" (hint: {hint})" if hint else ""))
+
+    def unknown(self, where: str, what: str, name: str, known: Iterable[str]) -> None:
+        """Note a name that is not among the known ones."""
+        names = sorted(known)
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+        self.add(where, f"unknown {what} {name!r}", hint)
+
+    def keys(self, where: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
+        """Note each key of a table that is not among the known ones."""
+        names = list(known)
+        for key in table:
+            if key not in names:
+                self.unknown(f"{where}.{key}" if where else key, "key", key, names)
+
+
+def tables(where: str, value: Any, mistakes: Mistakes) -> Mapping[str, Mapping[str, Any]]:
+    """Return the well-named tables of a table of tables; note the others."""
+    if not isinstance(value, Mapping):
+        mistakes.add(where, f"expected tables, found {type(value).__name__}")
+        return {}
+    good = {}
+    for name, item in value.items():
+        if not isinstance(item, Mapping):
+            mistakes.add(f"{where}.{name}", f"expected a table, found {type(item).__name__}")
+        elif not _NAME.fullmatch(name):
+            mistakes.add(
+                f"{where}.{name}", "names are letters, digits, '.', '_' and '-', without spaces"
+            )
+        else:
+            good[name] = item
+    return good

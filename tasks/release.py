@@ -1,0 +1,142 @@
+"""`[[release]]` of a matrix: rows as products of models, quantizations, windows and targets."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from olmo.quantization import QUANTIZATIONS
+from tasks.mistakes import Mistakes
+
+
+@dataclass(frozen=True, order=True)
+class Row:
+    """One thing to release."""
+
+    model: str
+    quantization: str
+    window: int
+    target: str
+
+    def __str__(self) -> str:
+        return f"{self.model}:{self.quantization}:{self.window}:{self.target}"
+
+
+_ROW_KEYS = ("models", "quantizations", "windows", "targets")
+
+
+def read_rows(
+    value: Any, models: Iterable[str], targets: Iterable[str], mistakes: Mistakes
+) -> tuple[Row, ...]:
+    """Read the `[[release]]` tables of a matrix; note what is wrong with them."""
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+        mistakes.add("release", "expected [[release]] tables")
+        return ()
+    if not value:
+        mistakes.add("release", "there is nothing to build", "add a [[release]] table")
+        return ()
+    checks: Mapping[str, Callable[[str, Any], bool]] = {
+        "models": lambda where, name: _known(where, "model", name, models, mistakes),
+        "quantizations": lambda where, name: _quantization(where, name, mistakes),
+        "windows": lambda where, window: _window(where, window, mistakes),
+        "targets": lambda where, name: _known(where, "target", name, targets, mistakes),
+    }
+    found: dict[Row, str] = {}
+    for number, table in enumerate(value):
+        where = f"release[{number}]"
+        mistakes.keys(where, table, (*_ROW_KEYS, "exclude"))
+        axes = [_axis(where, table, key, checks[key], mistakes) for key in _ROW_KEYS]
+        excluded = _exclusions(where, table.get("exclude", []), axes, mistakes)
+        product = [
+            Row(*values)
+            for values in itertools.product(*axes)
+            if not any(_matches(values, rule) for rule in excluded)
+        ]
+        if not product and all(axes):
+            mistakes.add(f"{where}.exclude", "excludes every row", "the product is empty")
+        for row in product:
+            if row in found:
+                mistakes.add(where, f"{row} is listed again", f"first in {found[row]}")
+            found.setdefault(row, where)
+    return tuple(found)
+
+
+def _axis(
+    where: str,
+    table: Mapping[str, Any],
+    key: str,
+    check: Callable[[str, Any], bool],
+    mistakes: Mistakes,
+) -> list[Any]:
+    values = table.get(key)
+    if values is None:
+        mistakes.add(where, f"{key} is missing")
+        return []
+    if not isinstance(values, list):
+        mistakes.add(f"{where}.{key}", f"expected a list, found {values!r}")
+        return []
+    if not values:
+        mistakes.add(f"{where}.{key}", "is empty: the product would be empty")
+    good = []
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            mistakes.add(f"{where}.{key}[{index}]", f"{value!r} is listed twice")
+        elif check(f"{where}.{key}[{index}]", value):
+            good.append(value)
+    return good
+
+
+def _known(where: str, what: str, name: Any, known: Iterable[str], mistakes: Mistakes) -> bool:
+    if isinstance(name, str) and name in known:
+        return True
+    mistakes.unknown(where, what, str(name), known)
+    return False
+
+
+def _quantization(where: str, name: Any, mistakes: Mistakes) -> bool:
+    if not _known(where, "quantization", name, QUANTIZATIONS, mistakes):
+        return False
+    reason = QUANTIZATIONS[name].unsupported
+    if reason:
+        mistakes.add(where, f"{name} cannot be built: {reason}")
+    return reason is None
+
+
+def _window(where: str, window: Any, mistakes: Mistakes) -> bool:
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+        mistakes.add(where, f"a window is a positive number of tokens, not {window!r}")
+        return False
+    return True
+
+
+_EXCLUDE_KEYS = {"model": 0, "quantization": 1, "window": 2, "target": 3}
+
+
+def _exclusions(
+    where: str, value: Any, axes: list[list[Any]], mistakes: Mistakes
+) -> list[Mapping[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+        mistakes.add(f"{where}.exclude", "expected a list of tables such as { window = 256 }")
+        return []
+    good: list[Mapping[str, Any]] = []
+    for number, rule in enumerate(value):
+        place = f"{where}.exclude[{number}]"
+        mistakes.keys(place, rule, _EXCLUDE_KEYS)
+        known = {key: item for key, item in rule.items() if key in _EXCLUDE_KEYS}
+        if not rule:
+            mistakes.add(place, "is empty: it would exclude every row")
+            continue
+        misses = [key for key, item in known.items() if item not in axes[_EXCLUDE_KEYS[key]]]
+        for key in misses:
+            mistakes.add(
+                f"{place}.{key}", f"{known[key]!r} is not in {_ROW_KEYS[_EXCLUDE_KEYS[key]]}"
+            )
+        if known and not misses and len(known) == len(rule):
+            good.append(known)
+    return good
+
+
+def _matches(values: tuple[Any, ...], rule: Mapping[str, Any]) -> bool:
+    return all(values[_EXCLUDE_KEYS[key]] == item for key, item in rule.items())

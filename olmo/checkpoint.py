@@ -5,7 +5,7 @@ byte ranges, and that each file the index names is there.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,23 @@ from olmo.checkpoint_files import GGUF, TORCH, Format, layout
 from olmo.config import OLMoConfig
 from olmo.errors import OlmoError
 from olmo.source_tensor import DTYPES, SourceTensor
-from olmo.weights import Source, is_ignored, weights
+from olmo.weights import Source, is_ignored, sources
 
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _COMPARED_ROWS = 256  # of two copies of the embedding, at once
+_WORDS = ("I32", "int32")  # 32-bit words, as safetensors and torch name them
 
 
 @contextmanager
 def open_checkpoint(
-    source: Path, config: OLMoConfig, source_format: str = "auto"
+    source: Path,
+    config: OLMoConfig,
+    source_format: str = "auto",
+    wanted: Sequence[Source] | None = None,
 ) -> Iterator[Mapping[str, SourceTensor]]:
     """Open a checkpoint and yield its tensors by name: exactly those that `config` needs.
+
+    `wanted` are those that a quantization needs (`olmo.weights.sources`), by default what most do.
 
     `source` is a directory with the usual file or index of a format, or one such file. "auto" finds
     the format by what is there. Tensors that transformers once saved and nobody reads
@@ -48,7 +54,7 @@ def open_checkpoint(
                 if name in tensors:
                     raise OlmoError(f"{path}: tensor {name!r} is also in {tensors[name].file}")
                 tensors[name] = tensor
-        yield _expected(tensors, config, source)
+        yield _expected(tensors, sources(config) if wanted is None else wanted, config, source)
 
 
 def _open(path: Path, stack: ExitStack) -> int:
@@ -84,15 +90,18 @@ def _check_listed(path: Path, header: Mapping[str, Any], listed: frozenset[str] 
 
 
 def _expected(
-    tensors: Mapping[str, SourceTensor], config: OLMoConfig, source: Path
+    tensors: Mapping[str, SourceTensor],
+    wanted: Sequence[Source],
+    config: OLMoConfig,
+    source: Path,
 ) -> dict[str, SourceTensor]:
-    """Return the tensors of the model's own sources; anything else is an error."""
-    sources = [s for weight in weights(config) for s in weight.sources]
-    names = {s.name for s in sources}
+    """Return the wanted tensors; anything else is an error."""
+    names = {s.name for s in wanted}
     found = {name: tensor for name, tensor in tensors.items() if not is_ignored(name)}
-    if missing := [s.name for s in sources if s.name not in found]:
-        raise OlmoError(f"{source}: missing {_some(missing)}", _missing_hint(missing, config))
-    for s in sources:
+    if missing := [s.name for s in wanted if s.name not in found]:
+        hint = _missing_hint(missing, found, config)
+        raise OlmoError(f"{source}: missing {_some(missing)}", hint)
+    for s in wanted:
         _check_tensor(found[s.name], s)
     if config.tie_word_embeddings and _is_copy(found.get(_HEAD), found[_EMBEDDING]):
         del found[_HEAD]
@@ -130,13 +139,20 @@ def _check_tensor(tensor: SourceTensor, source: Source) -> None:
         raise OlmoError(
             f"{where} has shape {list(tensor.shape)}, but config.json says {list(source.shape)}"
         )
-    if not tensor.is_weight:
+    if source.packed:
+        if tensor.dtype not in _WORDS:
+            raise OlmoError(f"{where} has dtype {tensor.dtype}, but packed weights are int32")
+    elif not tensor.is_weight:
         raise OlmoError(
             f"{where} has dtype {tensor.dtype}, but weights are {', '.join(sorted(DTYPES))}"
         )
 
 
-def _missing_hint(missing: Iterable[str], config: OLMoConfig) -> str | None:
+def _missing_hint(missing: Iterable[str], found: Iterable[str], config: OLMoConfig) -> str | None:
+    if any(name.endswith(".qweight") for name in found):
+        return "the checkpoint is quantized already: AWQ ones convert to q4f16_awq"
+    if any(name.endswith(".qweight") for name in missing):
+        return "q4f16_awq needs a checkpoint quantized with AWQ: choose q4f16_1 for this one"
     if "lm_head.weight" in missing and not config.tie_word_embeddings:
         return "config.json says tie_word_embeddings is false: is it true for this model?"
     return None

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from olmo.awq_conversion import convert_awq
 from olmo.checkpoint import open_checkpoint
 from olmo.codec import Codec
 from olmo.config import OLMoConfig
@@ -64,7 +65,12 @@ def convert(
     threads: int | None = None,
     kernels: Path | None = None,
 ) -> ConversionReport:
-    """Convert the checkpoint at `source` into the weight directory `out`: see `convert_all`."""
+    """Convert the checkpoint at `source` into the weight directory `out`: see `convert_all`.
+
+    A checkpoint that AWQ has quantized is not quantized again: see `convert_awq`.
+    """
+    if quantization.kind == "awq":
+        return convert_awq(source, config, quantization, out, progress, source_format=source_format)
     (report,) = convert_all(
         source,
         config,

@@ -12,12 +12,42 @@ from olmo.json_file import read_json
 
 CONFIG_JSON = "config.json"
 
+# What AutoAWQ writes for the layout that MLC's q4f16_awq runs.
+_AWQ: Mapping[str, Any] = {
+    "quant_method": "awq",
+    "version": "gemm",
+    "bits": 4,
+    "group_size": 128,
+    "zero_point": True,
+}
+
 
 class ModelConfig(NamedTuple):
     """The fields of a config.json, and the file that they come from, for errors."""
 
     fields: Mapping[str, Any]
     where: str
+
+    def checked(self) -> "ModelConfig":
+        """Return this; weights quantized in another way than AWQ's usual one are refused.
+
+        Raises:
+            OlmoError: a `quantization_config` of another method or layout.
+        """
+        given = self.fields.get("quantization_config")
+        if given is None:
+            return self
+        where = f"{self.where}: quantization_config"
+        if not isinstance(given, Mapping):
+            raise OlmoError(f"{where}: expected a table of fields, found {type(given).__name__}")
+        for name, value in _AWQ.items():
+            said = given.get(name)
+            if (said.lower() if isinstance(said, str) else said) != value:
+                raise OlmoError(
+                    f"{where}: {name} is {said!r}, but Olmill reads {value!r}",
+                    "choose the checkpoint that is not quantized",
+                )
+        return self
 
     def parse(self) -> OLMoConfig:
         """Return the validated configuration.
@@ -53,7 +83,7 @@ def read_model_config(
     files = _gguf_files(path.parent if source is None else source, source_format)
     if files:
         check_same(fields, str(path), read_config(files), str(files[0]))
-    return ModelConfig(fields, str(path))
+    return ModelConfig(fields, str(path)).checked()
 
 
 def _gguf_files(source: Path, source_format: str) -> list[Path]:

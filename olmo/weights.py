@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from olmo.config import OLMoConfig
+from olmo.errors import OlmoError
 from olmo.quantization import Quantization
 
 Role = Literal["embedding", "linear", "final_fc"]
@@ -27,10 +28,11 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One tensor of a Hugging Face checkpoint, [out, in]."""
+    """One matrix of a Hugging Face checkpoint, [out, in]; `packed` ones hold 32-bit words."""
 
     name: str
     shape: tuple[int, int]
+    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,51 @@ def weights(config: OLMoConfig) -> tuple[Weight, ...]:
     return (weight(_EMBEDDING), *layers, *head)
 
 
+def sources(config: OLMoConfig, quantization: Quantization | None = None) -> tuple[Source, ...]:
+    """Return the tensors that a checkpoint for `quantization` holds, in model order.
+
+    Checkpoints hold floating-point weights for every quantization but AWQ, whose linears are
+    quantized already.
+
+    Raises:
+        OlmoError: dimensions that AWQ's groups or words do not divide.
+    """
+    found: list[Source] = []
+    for weight in weights(config):
+        if quantization is not None and is_prequantized(weight, quantization):
+            for source in weight.sources:
+                found += awq_sources(source, quantization)
+        else:
+            found += weight.sources
+    return tuple(found)
+
+
+def awq_sources(source: Source, quantization: Quantization) -> tuple[Source, Source, Source]:
+    """Return words, zeros and scales of a linear [out, in] in an AWQ checkpoint (layout "gemm").
+
+    Raises:
+        OlmoError: dimensions that groups or words do not divide.
+    """
+    rows, columns = source.shape
+    name = source.name.removesuffix(".weight")
+    if columns % quantization.group_size or rows % quantization.per_word:
+        raise OlmoError(
+            f"{quantization.name} needs inputs in groups of {quantization.group_size} and outputs "
+            f"in words of {quantization.per_word}, but {name} is {columns} to {rows}"
+        )
+    groups, words = columns // quantization.group_size, rows // quantization.per_word
+    return (
+        Source(f"{name}.qweight", (columns, words), packed=True),
+        Source(f"{name}.qzeros", (groups, words), packed=True),
+        Source(f"{name}.scales", (groups, rows)),
+    )
+
+
+def is_prequantized(weight: Weight, quantization: Quantization) -> bool:
+    """Return whether the checkpoint itself holds this weight quantized."""
+    return quantization.kind == "awq" and is_quantized(weight, quantization)
+
+
 def is_quantized(weight: Weight, quantization: Quantization) -> bool:
     """Return whether `quantization` stores this weight quantized."""
     if quantization.kind == "none":
@@ -130,6 +177,15 @@ def stored(weight: Weight, quantization: Quantization) -> tuple[Parameter, ...]:
     n, k = weight.shape
     if not is_quantized(weight, quantization):
         return (Parameter(f"{weight.name}.weight", (n, k), quantization.model_dtype),)
+    if quantization.kind == "awq":
+        return tuple(
+            Parameter(
+                part.name,
+                part.shape,
+                quantization.weight_dtype if part.packed else quantization.model_dtype,
+            )
+            for part in awq_sources(Source(weight.name, weight.shape), quantization)
+        )
     if quantization.kind != "group":
         raise NotImplementedError(quantization.name)  # olmo.quantization refuses these
     packed, scales = (n, quantization.words(k)), (n, quantization.groups(k))

@@ -38,7 +38,8 @@ def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:  # noqa
         weights = _indexed(commit, index)
     found = hub.fetch(commit, [*names, *weights])
     fields = read_json(found[CONFIG_JSON])
-    write_architecture(ModelConfig(fields, f"{commit}: {CONFIG_JSON}"), outputs / ARCHITECTURE)
+    config = ModelConfig(fields, f"{commit}: {CONFIG_JSON}").checked()
+    write_architecture(config, outputs / ARCHITECTURE)
     for name, path in found.items():
         try:
             os.link(path, outputs / name)

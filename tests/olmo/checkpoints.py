@@ -102,8 +102,13 @@ def torch_archive(pickled: bytes, entries: Mapping[str, bytes]) -> bytes:
 
 
 def torch_bytes(values: Tensors) -> bytes:
-    """Return what `torch.save` writes for a state dict of contiguous tensors."""
-    kinds = {"float32": b"FloatStorage", "float16": b"HalfStorage", "bfloat16": b"BFloat16Storage"}
+    """Return what `torch.save` writes for a state dict of tensors without gaps."""
+    kinds = {
+        "float32": b"FloatStorage",
+        "float16": b"HalfStorage",
+        "bfloat16": b"BFloat16Storage",
+        "int32": b"IntStorage",
+    }
     table = {
         name: pickled_tensor(
             size=value.shape,
@@ -114,7 +119,7 @@ def torch_bytes(values: Tensors) -> bytes:
         )
         for key, (name, value) in enumerate(values.items())
     }
-    storages = {f"data/{key}": value.tobytes() for key, value in enumerate(values.values())}
+    storages = {f"data/{key}": value.tobytes("A") for key, value in enumerate(values.values())}
     return torch_archive(pickled_table(table), {"byteorder": b"little", **storages})
 
 

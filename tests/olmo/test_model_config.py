@@ -50,6 +50,40 @@ def test_a_gguf_file_beside_other_weights_has_no_say(tmp_path: Path) -> None:
     assert read_model_config(tmp_path).parse().position_embedding_base == 500000.0
 
 
+AWQ = {
+    "quant_method": "awq",
+    "version": "GEMM",
+    "bits": 4,
+    "group_size": 128,
+    "zero_point": True,
+    "modules_to_not_convert": None,
+}
+
+
+def test_awq_is_read(tmp_path: Path) -> None:
+    write_config(tmp_path, quantization_config=AWQ)
+    assert read_model_config(tmp_path).parse() == config()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"quant_method": "gptq"}, "quant_method is 'gptq', but Olmill reads 'awq'"),
+        ({"version": "gemv"}, "version is 'gemv', but Olmill reads 'gemm'"),
+        ({"bits": 8}, "bits is 8, but Olmill reads 4"),
+        ({"group_size": 64}, "group_size is 64, but Olmill reads 128"),
+        ({"zero_point": False}, "zero_point is False, but Olmill reads True"),
+    ],
+)
+def test_other_quantized_checkpoints_are_refused(
+    tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    write_config(tmp_path, quantization_config=AWQ | changes)
+    assert str(failure(tmp_path)) == f"{tmp_path / 'config.json'}: quantization_config: {said}"
+    write_config(tmp_path, quantization_config="awq")
+    assert "expected a table of fields, found str" in str(failure(tmp_path))
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     assert str(failure(tmp_path)) == f"{tmp_path / 'config.json'}: no such file"
     assert "absent.gguf: no such file" in str(failure(tmp_path / "absent.gguf"))

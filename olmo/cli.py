@@ -5,7 +5,9 @@ exit code 1; wrong usage in exit code 2. tvm is imported only by the commands th
 """
 
 import argparse
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from olmo.library_plan import plan_library
 from olmo.model_config import read_model_config
 from olmo.quantization import quantization
 from olmo.targets import TARGETS
+from olmo.weights import weights
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,19 +110,20 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
 
 def _convert_weight(arguments: argparse.Namespace) -> int:
     from olmo.convert import convert  # noqa: PLC0415  --help and other commands need no numpy
+    from olmo.kernel_cache import kernels_for  # noqa: PLC0415  beside it
 
     quantized = quantization(arguments.quantization)
     _check_model_type(arguments.model_type)
-    if arguments.device not in {"auto", "cpu"}:
-        raise OlmoError(
-            f"--device {arguments.device!r}: weights are converted on the CPU",
-            "leave --device out; the result is the same for every device",
-        )
+    _check_conversion_device(arguments.device)
     given: Path = arguments.config
     source = _source(given) if arguments.source == "auto" else Path(arguments.source)
     config = read_model_config(given, source, arguments.source_format).parse()
     found = describe(source, arguments.source_format)
-    with _progress(f"converting {source} ({found}) to {quantized.name}") as show:
+    size = sum(math.prod(weight.shape) for weight in weights(config))
+    with (
+        kernels_for(size, _cache_directory() / "kernels") as kernels,
+        _progress(f"converting {source} ({found}) to {quantized.name}") as show,
+    ):
         report = convert(
             source,
             config,
@@ -127,6 +131,7 @@ def _convert_weight(arguments: argparse.Namespace) -> int:
             arguments.output,
             show,
             source_format=arguments.source_format,
+            kernels=kernels,
         )
     worst = max(report.weights, key=lambda weight: weight.max_error)
     sys.stdout.write(
@@ -202,6 +207,26 @@ def _chat(arguments: argparse.Namespace) -> int:
         if (value := getattr(arguments, name)) is not None
     }
     return converse(arguments.directory, library, arguments.prompt, seed=arguments.seed, **sampling)
+
+
+def _check_conversion_device(device: str) -> None:
+    if device in {"auto", "cpu"}:
+        return
+    hint = "leave --device out; the result is the same for every device"
+    if re.fullmatch(r"cuda(:\d+)?", device) is None:
+        raise OlmoError(f"--device {device!r}: weights are converted on the CPU", hint)
+    if not Path("/dev/nvidiactl").exists():
+        raise OlmoError(f"--device {device!r}: this machine has no CUDA device", hint)
+    raise OlmoError(f"--device {device!r}: there are no conversion kernels for GPUs", hint)
+
+
+def _cache_directory() -> Path:
+    """Return where this user's caches of Olmill are."""
+    chosen = os.environ.get("OLMILL_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "olmill"
 
 
 def _check_model_type(name: str) -> None:

@@ -68,7 +68,7 @@ def _objects(executable: Any, work: Path) -> list[Path]:
 
     collect.object_format = "o"  # type: ignore[attr-defined] # how export_library chooses it
     directory = work / "objects"
-    directory.mkdir()
+    directory.mkdir(exist_ok=True)
     executable.export_library(
         str(work / "library.o"), fcompile=collect, workspace_dir=str(directory)
     )

@@ -16,7 +16,6 @@ from tvm import relax
 
 from olmo import canonical_ir
 from olmo.compile_spec import CompileSpec
-from olmo.config import OLMoConfig
 from olmo.entrypoints import module_spec
 from olmo.errors import OlmoError, unknown
 from olmo.logit_functions import logit_functions
@@ -30,6 +29,10 @@ LOWERING_TARGETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+# Quantizations that the layers compute, each with numeric tests.
+COMPILED = ("q0f16", "q0f32", "q4f16_1", "q4f32_1")
+
+
 def lower(spec: CompileSpec, kind: str) -> tuple[bytes, bytes]:
     """Return the lowered module as canonical JSON (`olmo.canonical_ir`) and its metadata as JSON.
 
@@ -41,7 +44,7 @@ def lower(spec: CompileSpec, kind: str) -> tuple[bytes, bytes]:
     """
     if kind not in LOWERING_TARGETS:
         raise unknown("target kind", kind, LOWERING_TARGETS)
-    _check(spec.config)
+    _check(spec)
     target = tvm.target.Target(dict(LOWERING_TARGETS[kind]))
     with target, tvm.transform.PassContext(opt_level=3):
         model = OLMo(spec.config, quantization(spec.quantization))
@@ -53,7 +56,7 @@ def lower(spec: CompileSpec, kind: str) -> tuple[bytes, bytes]:
     return canonical_ir.dump(module), metadata(spec)
 
 
-def _check(config: OLMoConfig) -> None:
+def _check(spec: CompileSpec) -> None:
     """Refuse what the model here does not compute, rather than compile something else.
 
     Raises:
@@ -64,11 +67,16 @@ def _check(config: OLMoConfig) -> None:
         ("tensor_parallel_shards", 1),
         ("pipeline_parallel_stages", 1),
     ):
-        value = getattr(config, name)
+        value = getattr(spec.config, name)
         if value != plain:
             raise OlmoError(
                 f"{name} {value!r} cannot be compiled", f"only {name} {plain!r} is supported"
             )
+    if spec.quantization not in COMPILED:
+        raise OlmoError(
+            f"quantization {spec.quantization!r} cannot be compiled",
+            f"choose {', '.join(COMPILED)}",
+        )
 
 
 def _passes() -> list[tvm.transform.Pass]:

@@ -3,7 +3,10 @@
 Every matrix product is one tensor expression with these stages, by which schedules know them:
 
 - `activation`: the input rows in the accumulation dtype;
-- `dequantize`: the weight [out, in] in the accumulation dtype, `(q - max_int) * scale`, or a cast;
+- `scale`: the scales of a group-quantized weight in the accumulation dtype;
+- `dequantize`: the weight [out, in] in the accumulation dtype: a cast, or `(q - max_int) * scale`
+  rounded to the model dtype, so that a library computes with the values that
+  `olmo.group_quantization.dequantize` gives;
 - `NT_matmul`: `sum_k activation[i, k] * dequantize[j, k]` in the accumulation dtype;
 - `matmul_cast`: the product in the output dtype.
 

@@ -5,12 +5,13 @@ from tvm.relax.frontend import nn
 
 from olmo import model, reference
 from olmo.config import ACTIVATIONS
+from olmo.lower import COMPILED
 from olmo.model import OLMo
 from olmo.quantization import QUANTIZATIONS, Quantization
 from olmo.weights import parameters
 from tests.olmo.checkpoints import config
 
-SUPPORTED = [q for q in QUANTIZATIONS.values() if q.supported]
+SUPPORTED = [QUANTIZATIONS[name] for name in COMPILED]
 
 
 @pytest.mark.parametrize("quantization", SUPPORTED, ids=lambda q: q.name)

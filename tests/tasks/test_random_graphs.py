@@ -121,7 +121,7 @@ class Builds(RuleBasedStateMachine):
 
 
 Builds.TestCase.settings = settings(
-    max_examples=100,
+    max_examples=60,
     stateful_step_count=15,
     deadline=None,
     derandomize=True,

@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,15 @@ _SAMPLING: Mapping[str, tuple[float, float, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A chat config, the tokenizer files that belong to it, and what its user should know."""
+    """A chat config, the tokenizer files that belong to it, and what its user should know.
+
+    `made` are those of the files that the model's directory does not have.
+    """
 
     chat_config: dict[str, Any]
     tokenizer_files: tuple[str, ...]
     warnings: tuple[str, ...]
+    made: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def generate(
@@ -71,7 +75,7 @@ def generate(
     conversation = template(conv_template)
     base = OLMoConfig.from_huggingface(config_json)
     facts = read_tokenizer(tokenizer)
-    warnings: list[str] = []
+    warnings: list[str] = list(facts.warnings)
     config = _with_windows(base, context_window_size, prefill_chunk_size, warnings)
     overrides = {
         "tensor_parallel_shards": tensor_parallel_shards,
@@ -109,7 +113,7 @@ def generate(
         "model_task": "chat",
         "embedding_metadata": None,
     }
-    return Generated(chat_config, facts.files, tuple(warnings))
+    return Generated(chat_config, facts.files, tuple(warnings), facts.made)
 
 
 def encode(chat_config: Mapping[str, Any]) -> bytes:
@@ -129,8 +133,9 @@ def write(
     """
     with staged(out, manifests=(CHAT_CONFIG,)) as directory:
         for name in generated.tokenizer_files:
-            shutil.copyfile(tokenizer / name, directory / name)
-        for name, content in (others or {}).items():
+            if name not in generated.made:
+                shutil.copyfile(tokenizer / name, directory / name)
+        for name, content in {**generated.made, **(others or {})}.items():
             (directory / name).write_bytes(content)
         (directory / CHAT_CONFIG).write_bytes(encode(generated.chat_config))
 

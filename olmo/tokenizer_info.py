@@ -1,7 +1,7 @@
 """What MLC's runtime must know about a tokenizer, read off its `tokenizer.json`."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +9,22 @@ from tokenizers import Tokenizer
 
 from olmo.errors import OlmoError
 from olmo.json_file import read_json
+from olmo.tokenizer_conversion import SAVE_HINT, SPACE, encode, from_sentencepiece, from_tiktoken
 
 TOKENIZER_JSON = "tokenizer.json"
+TOKENIZER_CONFIG, SENTENCEPIECE = "tokenizer_config.json", "tokenizer.model"
+TIKTOKEN_SUFFIX = ".tiktoken"
 # What a runtime may need, in MLC's order.
 TOKENIZER_FILES = (
-    "tokenizer.model",
+    SENTENCEPIECE,
     TOKENIZER_JSON,
     "vocab.json",
     "merges.txt",
     "added_tokens.json",
-    "tokenizer_config.json",
+    TOKENIZER_CONFIG,
 )
 
 _METHODS: Mapping[str, str] = {"ByteLevel": "byte_level", "ByteFallback": "byte_fallback"}
-# Sentencepiece writes a space as this character.
-_SPACE = "\u2581"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +42,80 @@ class TokenizerInfo:
 
 @dataclass(frozen=True, slots=True)
 class TokenizerFacts:
-    """The files of a tokenizer, what they say, and the number of its tokens."""
+    """The files of a tokenizer, what they say, and the number of its tokens.
+
+    `made` are files, of those, that the directory has only in an older form; `warnings` what was
+    lost on the way.
+    """
 
     files: tuple[str, ...]
     info: TokenizerInfo
     size: int
+    made: Mapping[str, bytes] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def read_tokenizer(directory: Path) -> TokenizerFacts:
     """Read the tokenizer in a model's directory.
 
+    Without a `tokenizer.json` one is made of `tokenizer.model` or a `.tiktoken` file.
+
     Raises:
-        OlmoError: no `tokenizer.json`, one that is broken, or one that adds a token twice.
+        OlmoError: no tokenizer, one that is broken, or one that adds a token twice.
     """
     files = tuple(name for name in TOKENIZER_FILES if (directory / name).is_file())
-    path = directory / TOKENIZER_JSON
     if TOKENIZER_JSON not in files:
-        hint = "save it with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
-        raise OlmoError(f"{directory}: no {TOKENIZER_JSON}", hint)
+        return _converted(directory, files)
+    path = directory / TOKENIZER_JSON
+    obj = _table(path)
+    return TokenizerFacts(files, detect(obj), _size(path.read_bytes(), obj, path))
+
+
+def _converted(directory: Path, files: tuple[str, ...]) -> TokenizerFacts:
+    config_path = directory / TOKENIZER_CONFIG
+    config = _table(config_path) if config_path.is_file() else {}
+    ranks = sorted(path for path in directory.iterdir() if path.suffix == TIKTOKEN_SUFFIX)
+    warnings: tuple[str, ...] = ()
+    if SENTENCEPIECE in files:
+        path = directory / SENTENCEPIECE
+        obj = from_sentencepiece(path, config)
+    elif len(ranks) == 1:
+        path = ranks[0]
+        obj = from_tiktoken(path, config)
+        way = "GPT-2's way is used, as MLC does"
+        warnings = (f"{path.name} does not say how text is split into words: {way}",)
+    else:
+        raise OlmoError(f"{directory}: no {TOKENIZER_JSON}", SAVE_HINT)
+    data = encode(obj)
+    size = _size(data, obj, path)
+    made = {TOKENIZER_JSON: data}
+    return TokenizerFacts((*files, TOKENIZER_JSON), detect(obj), size, made, warnings)
+
+
+def _table(path: Path) -> Mapping[str, Any]:
     obj = read_json(path)
     if not isinstance(obj, Mapping):
         raise OlmoError(f"{path}: expected a table of fields")
+    return obj
+
+
+def _size(data: bytes, obj: Mapping[str, Any], path: Path) -> int:
+    """Return the number of tokens of a `tokenizer.json`, which is a good one."""
     _check_added_tokens(obj.get("added_tokens"), path)
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_buffer(data)
     except Exception as error:  # noqa: BLE001  all that tokenizers raises is Exception
         raise OlmoError(f"{path}: not a tokenizer: {error}") from None
-    return TokenizerFacts(files, detect(obj), tokenizer.get_vocab_size(with_added_tokens=True))
+    for token in obj.get("added_tokens") or ():
+        number = tokenizer.token_to_id(token["content"])
+        if number != token["id"]:
+            raise OlmoError(
+                f"{path}: added token {token['content']!r} has the id {token['id']}, "
+                f"but tokenizers gives it {number}",
+                SAVE_HINT,
+            )
+    size: int = tokenizer.get_vocab_size(with_added_tokens=True)
+    return size
 
 
 def detect(tokenizer: Mapping[str, Any]) -> TokenizerInfo:
@@ -84,7 +132,7 @@ def detect(tokenizer: Mapping[str, Any]) -> TokenizerInfo:
     return TokenizerInfo(
         token_postproc_method=methods[-1] if methods else "byte_fallback",
         prepend_space_in_encode=any(
-            n.get("type") == "Prepend" and n.get("prepend") == _SPACE for n in normalizers
+            n.get("type") == "Prepend" and n.get("prepend") == SPACE for n in normalizers
         ),
         strip_space_in_decode=any(
             all(d.get(key) == value for key, value in stripped.items()) for d in decoders

@@ -37,6 +37,7 @@ TOKENIZER = (
     "tokenizer_config.json",
 )
 CHAT = ("generation_config.json", *TOKENIZER)
+TIKTOKEN = ("*.tiktoken",)  # becomes a tokenizer.json
 SAFETENSORS = Choice(
     ("model.safetensors", "model.safetensors.index.json"),
     ("*.safetensors", "model.safetensors.index.json"),
@@ -104,7 +105,7 @@ def _sources(model: Model) -> list[Source]:
             Source(
                 f"source:{model.name}",
                 model.path,
-                (*CONFIG, *CHAT),
+                (*CONFIG, *CHAT, *TIKTOKEN),
                 required=(config, weights),
                 choices=formats,
             )
@@ -155,7 +156,7 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
                 "conv_template": model.conv_template,
             },
             Selection(download, CONFIG, "checkpoint"),
-            Selection(checkpoint, CHAT, "checkpoint"),
+            Selection(checkpoint, (*CHAT, *TIKTOKEN), "checkpoint"),
         ),
         _node(lower, "lower", {"kind": target.kind}, Selection(gen_config, (COMPILE_SPEC,))),
         _node(

@@ -156,3 +156,16 @@ def test_write_copies_the_tokenizer(tmp_path: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / "out" / name).read_bytes() == (GOLDEN / "pub-a" / name).read_bytes()
     assert (tmp_path / "out" / "mlc-chat-config.json").read_bytes() == encode(made.chat_config)
+
+
+def test_a_tokenizer_that_is_made_is_written(tmp_path: Path) -> None:
+    config_json = json.loads((GOLDEN / "pub-a" / "config.json").read_text()) | {"vocab_size": 512}
+    tokenizer = GOLDEN / "sentencepiece"
+    made = generate(config_json, None, tokenizer, "q4f16_1", "LM")
+    assert made.chat_config["active_vocab_size"] == 360
+    names = ["tokenizer.model", "tokenizer_config.json", "tokenizer.json"]
+    assert made.chat_config["tokenizer_files"] == names
+    write(made, tokenizer, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*names, "mlc-chat-config.json"}
+    expected = json.loads((tokenizer / "expected.json").read_text())
+    assert json.loads((tmp_path / "out" / "tokenizer.json").read_text()) == expected

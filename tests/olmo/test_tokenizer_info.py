@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,37 @@ def test_broken_tokenizer(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(OlmoError) as caught:
         read_tokenizer(tmp_path)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "method"),
+    [("sentencepiece", 360, "byte_fallback"), ("tiktoken", 302, "byte_level")],
+)
+def test_an_older_form_is_converted(kind: str, size: int, method: str) -> None:
+    facts = read_tokenizer(GOLDEN.parent / kind)
+    assert facts.files[-1] == "tokenizer.json"
+    assert (facts.size, facts.info.token_postproc_method) == (size, method)
+    assert facts.made.keys() == {"tokenizer.json"}
+    assert len(facts.warnings) == (kind == "tiktoken")
+
+
+def test_a_tokenizer_json_comes_before_older_forms(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN.parent / "sentencepiece", tmp_path, dirs_exist_ok=True)
+    facts = read_tokenizer(copied(tmp_path))
+    assert not facts.made
+    assert "tokenizer.model" in facts.files
+
+
+def test_two_tiktoken_files(tmp_path: Path) -> None:
+    (tmp_path / "a.tiktoken").touch()
+    (tmp_path / "b.tiktoken").touch()
+    with pytest.raises(OlmoError, match=r"no tokenizer\.json"):
+        read_tokenizer(tmp_path)
+
+
+def test_an_added_token_that_gets_another_id(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN.parent / "sentencepiece", tmp_path, dirs_exist_ok=True)
+    config = {"added_tokens_decoder": {"400": {"content": "<|x|>"}}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(OlmoError, match="has the id 400, but tokenizers gives it 360"):
+        read_tokenizer(tmp_path)

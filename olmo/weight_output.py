@@ -143,7 +143,8 @@ class WeightPlace:
 
     def __init__(self, making: OutputInProgress, weight: Weight) -> None:
         q, encoding = making.output.quantization, making.output.encoding
-        as_stored = "bfloat16" if (q.model_dtype, encoding) == _ENCODED else q.model_dtype
+        shortened = q.model_dtype == "float32" and encoding == "f32-to-bf16"
+        as_stored = "bfloat16" if shortened else q.model_dtype
         grouped = is_quantized(weight, q)
         self.dtype = q.model_dtype
         self._weight = weight
@@ -187,6 +188,3 @@ class WeightPlace:
     def _arrays_that_wait(self, encoded: Encoded) -> Sequence[NDArray[Any]]:
         arrays = [] if encoded.scales is None else [encoded.scales]
         return [encoded.out, *arrays] if self._transposed else arrays
-
-
-_ENCODED = ("float32", "f32-to-bf16")

@@ -8,6 +8,7 @@ where the store still has its result.
 from __future__ import annotations
 
 import sqlite3
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,13 @@ class StateDB:
             self._connect()
 
     def _connect(self) -> None:
-        self._connection = sqlite3.connect(self.name, isolation_level=None, timeout=60)
+        self._connection = sqlite3.connect(
+            self.name,
+            isolation_level=None,
+            timeout=60,
+            check_same_thread=False,  # whichever thread collects garbage may close it
+        )
+        weakref.finalize(self, self._connection.close)  # doit's list and info never do
         self._connection.execute("pragma journal_mode=wal")
         self._connection.execute("pragma synchronous=normal")
         self._connection.execute(

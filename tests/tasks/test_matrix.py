@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import BuildError
-from tasks.matrix import Row, load
+from tasks.matrix import load
+from tasks.release import Row
 
 GOOD = """
 [models.olmo-tiny]

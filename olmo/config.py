@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from olmo import rope_scaling
 from olmo.errors import OlmoError, unknown
 
 _T = TypeVar("_T")
@@ -18,18 +19,6 @@ _T = TypeVar("_T")
 MODEL_TYPE = "olmo"
 ACTIVATIONS = ("silu", "swish", "gelu", "relu", "gelu_new")
 MAX_DEFAULT_PREFILL_CHUNK = 8192
-
-# Keys that each kind of RoPE scaling needs beside `rope_type` (transformers' names).
-ROPE_SCALING_KEYS: Mapping[str, tuple[str, ...]] = {
-    "linear": ("factor",),
-    "llama3": (
-        "factor",
-        "low_freq_factor",
-        "high_freq_factor",
-        "original_max_position_embeddings",
-    ),
-    "yarn": ("factor", "original_max_position_embeddings"),
-}
 
 # Other families whose config.json users confuse with OLMo's.
 _FAMILY_HINTS: Mapping[str, str] = {
@@ -232,8 +221,10 @@ def _validate(config: OLMoConfig) -> None:
     if config.clip_qkv is not None:
         object.__setattr__(config, "clip_qkv", _positive(config.clip_qkv, "clip_qkv"))
     if config.rope_scaling is not None:
-        scaling = _scaling(config.rope_scaling, "rope_scaling")
+        scaling = rope_scaling.normalised(config.rope_scaling, "rope_scaling")
         object.__setattr__(config, "rope_scaling", scaling)
+        if scaling is not None and scaling["rope_type"] == "yarn" and theta <= 1:
+            raise OlmoError(f"'yarn' scaling needs a position_embedding_base above 1, not {theta}")
     _validate_shapes(config)
 
 
@@ -310,24 +301,7 @@ def _rope(config: Mapping[str, Any], where: str) -> tuple[float, Mapping[str, An
 
 
 def _rope_scaling(value: object, where: str) -> Mapping[str, Any] | None:
-    return None if value is None else _scaling(value, where)
-
-
-def _scaling(value: object, where: str) -> Mapping[str, Any] | None:
-    """Normalise a RoPE scaling table: `rope_type` first, then its keys in alphabetical order."""
-    table = _mapping(value, where)
-    kind = table.get("rope_type", table.get("type"))
-    if kind is None or kind == "default":
-        return None
-    if kind not in ROPE_SCALING_KEYS:
-        error = unknown("kind", str(kind), ROPE_SCALING_KEYS)
-        raise OlmoError(f"{where}: {error}", error.hint)
-    rest = {k: v for k, v in table.items() if k not in {"rope_type", "type", "rope_theta"}}
-    for key in ROPE_SCALING_KEYS[kind]:
-        if key not in rest:
-            raise OlmoError(f"{where}: {kind!r} scaling needs the field {key!r}")
-        _positive(rest[key], f"{where}: {key}")
-    return {"rope_type": kind} | {key: rest[key] for key in sorted(rest)}
+    return None if value is None else rope_scaling.normalised(value, where)
 
 
 def _agreed(values: Mapping[str, _T], where: str) -> _T:

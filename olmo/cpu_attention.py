@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tvm import tirx
-from tvm.relax.frontend.nn.llm.position_embedding import switch_rope_freq_func
 from tvm.script import tirx as T
+
+from olmo.rope import rotation
 
 PAGE_SIZE = 16  # tokens
 BLOCK = 16  # keys per step of the online softmax
@@ -251,7 +252,7 @@ def split_rotary(
 
     def angle(position, x):
         """Cosine and sine of one angle, with the variables they are written in."""
-        return switch_rope_freq_func(dict(scaling))(position, x, d, theta, "float32")
+        return rotation(scaling, position, x, d, theta)
 
     def cosine(position, x):
         cos, _, variables = angle(position, x)

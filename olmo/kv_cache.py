@@ -37,7 +37,8 @@ def create(
     scaling = {} if config.rope_scaling is None else dict(config.rope_scaling)
     layers = config.num_hidden_layers
     shape = (heads, kv_heads, d, dtype)
-    tree = (kv_heads, heads, d, dtype, scaling)
+    # No kernel of attention rotates: queries and keys come rotated, so none is told of scaling.
+    tree: tuple[object, ...] = (kv_heads, heads, d, dtype, {})
 
     def add(function: tirx.PrimFunc, name: str) -> tvm.ir.GlobalVar:
         private = function.without_attr("global_symbol").with_attr("tirx.is_scheduled", True)

@@ -63,7 +63,6 @@ def _check(spec: CompileSpec) -> None:
         OlmoError: such a field, named.
     """
     for name, plain in (
-        ("rope_scaling", None),
         ("tensor_parallel_shards", 1),
         ("pipeline_parallel_stages", 1),
     ):

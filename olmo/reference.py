@@ -6,14 +6,13 @@ sequences, so each weight is asked for once and only one layer is in memory.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from olmo.config import OLMoConfig
-from olmo.errors import OlmoError
 
 F64 = NDArray[np.float64]
 # The weight [out, in] of a name such as `model.layers.0.mlp.down_proj`.
@@ -47,21 +46,75 @@ def layer_norm(x: F64) -> F64:
 def rotate(x: F64, positions: NDArray[np.int64], config: OLMoConfig) -> F64:
     """Apply rotary embedding to [tokens, heads, head_dim]: halves, not interleaved pairs."""
     angles = positions[:, None] * inverse_frequencies(config)[None, :]
-    cos, sin = np.cos(angles)[:, None, :], np.sin(angles)[:, None, :]
+    weight = attention_factor(config)
+    cos, sin = weight * np.cos(angles)[:, None, :], weight * np.sin(angles)[:, None, :]
     first, second = np.split(x, 2, axis=-1)
     return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
 def inverse_frequencies(config: OLMoConfig) -> F64:
-    """Return the angle per position of each rotated pair, [head_dim / 2].
-
-    Raises:
-        OlmoError: a RoPE scaling that this reference does not compute.
-    """
-    if config.rope_scaling is not None:
-        raise OlmoError(f"no reference for rope_scaling {config.rope_scaling['rope_type']!r}")
+    """Return the angle per position of each rotated pair, [head_dim / 2]."""
     exponents = np.arange(0, config.head_dim, 2) / config.head_dim
-    return np.asarray(config.position_embedding_base**-exponents, dtype=np.float64)
+    plain = np.asarray(config.position_embedding_base**-exponents, dtype=np.float64)
+    scaling = config.rope_scaling
+    return plain if scaling is None else _SCALINGS[scaling["rope_type"]](plain, scaling)
+
+
+def attention_factor(config: OLMoConfig) -> float:
+    """Return what cosine and sine are multiplied by: 1 but for YaRN (arXiv:2309.00071, 3.4)."""
+    scaling = config.rope_scaling
+    if scaling is None or scaling["rope_type"] != "yarn":
+        return 1.0
+    if "attention_factor" in scaling:
+        return float(scaling["attention_factor"])
+
+    def grown(weight: float) -> float:
+        return 1.0 + 0.1 * weight * max(0.0, math.log(scaling["factor"]))
+
+    if {"mscale", "mscale_all_dim"} <= scaling.keys():
+        return grown(scaling["mscale"]) / grown(scaling["mscale_all_dim"])
+    return grown(1.0)
+
+
+def _linear(plain: F64, scaling: Mapping[str, Any]) -> F64:
+    return np.asarray(plain / scaling["factor"])
+
+
+def _llama3(plain: F64, scaling: Mapping[str, Any]) -> F64:
+    """Keep short wavelengths, stretch long ones, and blend between (Llama 3.1's model code)."""
+    turns = scaling["original_max_position_embeddings"] * plain / (2 * math.pi)
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    blend = (turns - low) / (high - low)
+    stretched = plain / scaling["factor"]
+    between = (1 - blend) * stretched + blend * plain
+    return np.where(turns > high, plain, np.where(turns < low, stretched, between))
+
+
+def _yarn(plain: F64, scaling: Mapping[str, Any]) -> F64:
+    """Keep pairs below a first, stretch those above a last, and blend between (3.2 of the paper).
+
+    The pair that turns r times within the trained window has the number
+    pairs * log(window / (2 pi r)) / log(base), and base**(1 / pairs) is plain[0] / plain[1].
+    """
+    window = scaling["original_max_position_embeddings"]
+    step = math.log(plain[0] / plain[1])
+    first, last = (
+        math.log(window / (2 * math.pi * scaling.get(name, default))) / step
+        for name, default in (("beta_fast", 32), ("beta_slow", 1))
+    )
+    if scaling.get("truncate", True):
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, 2 * len(plain) - 1)
+    width = last - first or 1e-3
+    stretched = np.clip((np.arange(len(plain)) - first) / width, 0, 1)
+    return np.asarray(plain * (1 - stretched) + plain / scaling["factor"] * stretched)
+
+
+_SCALINGS: Mapping[str, Callable[[F64, Mapping[str, Any]], F64]] = {
+    "linear": _linear,
+    "llama3": _llama3,
+    "yarn": _yarn,
+}
 
 
 def _layer(config: OLMoConfig, weight: WeightSource, name: str, states: Sequence[F64]) -> list[F64]:

@@ -107,6 +107,17 @@ def test_another_family(family: Any) -> None:
         ({"rope_scaling": [1]}, "rope_scaling: expected a table of fields, found list"),
         ({"rope_scaling": {"type": "linear"}}, "'linear' scaling needs the field 'factor'"),
         ({"rope_scaling": {"type": "linear", "factor": -1}}, "factor must be a positive number"),
+        (
+            {
+                "rope_theta": 1,
+                "rope_scaling": {
+                    "type": "yarn",
+                    "factor": 2,
+                    "original_max_position_embeddings": 9,
+                },
+            },
+            "'yarn' scaling needs a position_embedding_base above 1, not 1.0",
+        ),
     ],
 )
 def test_a_contradiction(changes: dict[str, Any], message: str) -> None:

@@ -82,7 +82,6 @@ def test_the_module_names_no_path_and_no_machine(library: Built) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"rope_scaling": {"rope_type": "linear", "factor": 2.0}},
         {"tensor_parallel_shards": 2},
         {"pipeline_parallel_stages": 2},
     ],

@@ -1,16 +1,12 @@
 """The numpy reference against Hugging Face's logits."""
 
-import json
-
 import numpy as np
 import pytest
 
 from olmo import reference
-from olmo.config import OLMoConfig
-from olmo.errors import OlmoError
 from tests.olmo.checkpoints import config
 from tests.olmo.conftest import Library
-from tests.olmo.libraries import GOLDEN, PROMPT, golden_logits, golden_tokens
+from tests.olmo.libraries import PROMPT, golden_logits, golden_tokens
 
 
 @pytest.mark.parametrize(("checkpoint", "tolerance"), [("pub-a", 1e-5), ("pub-b", 3e-4)])
@@ -49,10 +45,59 @@ def test_rotation_keeps_lengths_and_depends_on_distance() -> None:
     assert np.array_equal(reference.rotate(x, np.array([0, 0]), chosen), x)
 
 
-def test_scaling_that_is_not_computed_is_refused() -> None:
-    raw = json.loads((GOLDEN / "pub-a" / "config.json").read_bytes())
-    scaled = OLMoConfig.from_huggingface(raw).with_overrides(
-        rope_scaling={"rope_type": "linear", "factor": 2.0}
+def frequencies(head_dim: int, **scaling: object) -> np.ndarray:
+    heads = {"hidden_size": 2 * head_dim, "num_attention_heads": 2}
+    return reference.inverse_frequencies(config(**heads, rope_scaling=scaling))
+
+
+def test_linear_scaling() -> None:
+    expected = np.array([1, 0.1, 0.01, 0.001]) / 4
+    assert np.allclose(frequencies(8, rope_type="linear", factor=4.0), expected, rtol=1e-14)
+
+
+def test_llama3_scaling() -> None:
+    found = frequencies(
+        8,
+        rope_type="llama3",
+        factor=8.0,
+        low_freq_factor=1.0,
+        high_freq_factor=4.0,
+        original_max_position_embeddings=128,
     )
-    with pytest.raises(OlmoError, match="linear"):
-        reference.inverse_frequencies(scaled)
+    # 20.4 and 2.04 turns within the window, then fewer than one
+    turns = 128 * 0.1 / (2 * np.pi)
+    blend = (turns - 1) / 3
+    second = (1 - blend) * 0.1 / 8 + blend * 0.1
+    assert np.allclose(found, [1, second, 0.01 / 8, 0.001 / 8], rtol=1e-14)
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}
+
+
+def test_yarn_scaling() -> None:
+    # 4096 / 2 pi / 32 is 10**1.309 and 4096 / 2 pi is 10**2.814: with 16 pairs a power of ten is 4
+    # of them, so the range is 5.24 to 11.26, rounded outwards 5 to 12
+    plain = 10000.0 ** -(np.arange(16) / 16)
+    for options, first, last in (
+        ({}, 5, 12),
+        ({"truncate": False}, 4 * np.log10(64 / np.pi), 4 * np.log10(2048 / np.pi)),
+        ({"beta_fast": 8, "beta_slow": 4}, 7, 9),  # 7.64 to 8.85
+    ):
+        share = np.clip((np.arange(16) - first) / (last - first), 0, 1)
+        found = frequencies(32, **YARN, **options)
+        assert np.allclose(found, plain * (1 - share) + plain / 4 * share, rtol=1e-12), options
+
+
+def test_yarn_attention_factor() -> None:
+    grown = 1 + 0.1 * np.log(4)
+    for options, expected in (
+        ({}, grown),
+        ({"attention_factor": 1.5}, 1.5),
+        ({"mscale": 2.0, "mscale_all_dim": 1.0}, (1 + 0.2 * np.log(4)) / grown),
+        ({"mscale": 2.0}, grown),  # alone it means nothing, as in transformers
+    ):
+        found = reference.attention_factor(config(rope_scaling={**YARN, **options}))
+        assert np.isclose(found, expected, rtol=1e-14), options
+    x = np.random.default_rng(0).normal(size=(2, 1, 8))
+    rotated = reference.rotate(x, np.array([3, 5]), config(rope_scaling=YARN))
+    assert np.allclose(np.linalg.norm(rotated, axis=-1), grown * np.linalg.norm(x, axis=-1))

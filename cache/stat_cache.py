@@ -333,13 +333,13 @@ def _before_fork() -> None:
 
 def _after_fork_in_parent() -> None:
     for cache in _FORKING:
-        cache._database.release()  # noqa: SLF001
+        cache._database.release()  # noqa: SLF001  (a part of this module)
     _FORKING.clear()
 
 
 def _after_fork_in_child() -> None:
     for cache in _FORKING:
-        cache._begin_anew()  # noqa: SLF001
+        cache._begin_anew()  # noqa: SLF001  (a part of this module)
     _FORKING.clear()
 
 

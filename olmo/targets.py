@@ -14,7 +14,6 @@ from typing import Any
 from olmo.errors import OlmoError, unknown
 from olmo.target import Target
 
-
 _BUILT_IN = (
     Target(
         name="linux-x86_64-cpu",

@@ -3,13 +3,13 @@ import json
 import numpy as np
 import tvm
 from tvm import relax, te
-from tvm.script import tirx as T  # noqa: N812
+from tvm.script import tirx as T  # noqa: N812  (TVM's own name for it)
 
 from olmo import canonical_ir
 
 
 @T.prim_func(s_tir=True)
-def add_one(a_handle: T.handle, b_handle: T.handle):  # noqa: ANN201
+def add_one(a_handle: T.handle, b_handle: T.handle):  # noqa: ANN201  (TVMScript, not Python)
     n = T.int64()
     a = T.match_buffer(a_handle, (n,), "float32")
     b = T.match_buffer(b_handle, (n,), "float32")
@@ -20,7 +20,7 @@ def add_one(a_handle: T.handle, b_handle: T.handle):  # noqa: ANN201
 
 
 @T.prim_func(s_tir=True)
-def renamed(x_handle: T.handle, y_handle: T.handle):  # noqa: ANN201
+def renamed(x_handle: T.handle, y_handle: T.handle):  # noqa: ANN201  (TVMScript, not Python)
     # the same program on other lines, under other names
     length = T.int64()
     x = T.match_buffer(x_handle, (length,), "float32")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import tvm
-from tvm.script import tirx as T  # noqa: N812
+from tvm.script import tirx as T  # noqa: N812  (TVM's own name for it)
 
 from olmo.errors import OlmoError
 from olmo.link import link
@@ -12,7 +12,7 @@ from olmo.targets import target
 
 
 @T.prim_func(s_tir=True)
-def roots(a: T.Buffer((8,), "float32")):  # noqa: ANN201
+def roots(a: T.Buffer((8,), "float32")):  # noqa: ANN201  (TVMScript, not Python)
     T.func_attr({"global_symbol": "roots"})
     for i in T.serial(8):
         with T.sblock("root"):

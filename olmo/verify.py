@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from olmo import reference
 from olmo.chat import CHAT_CONFIG, Chat
 from olmo.config import OLMoConfig
+from olmo.dequantized import dequantized
 from olmo.errors import OlmoError
-from olmo.group_quantization import dequantize
 from olmo.json_file import read_json
 from olmo.quantization import quantization
 from olmo.runtime import Engine
@@ -167,12 +167,4 @@ def _texts(vocabulary: int, window: int) -> tuple[list[int], list[int]]:
 def _weights(cache: TensorCache, name: str, config: OLMoConfig) -> reference.WeightSource:
     """Return what gives the dequantized weight [out, in] of a matrix of the model."""
     chosen = quantization(name)
-
-    def weight(matrix: str) -> NDArray[Any]:
-        if f"{matrix}.weight" in cache.tensors:
-            return cache.read(f"{matrix}.weight")
-        columns = config.intermediate_size if "down_proj" in matrix else config.hidden_size
-        words, scales = cache.read(f"{matrix}.q_weight"), cache.read(f"{matrix}.q_scale")
-        return dequantize(words, scales, chosen, columns)
-
-    return weight
+    return lambda matrix: dequantized(cache, config, chosen, matrix)

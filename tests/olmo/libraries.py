@@ -14,13 +14,12 @@ from olmo.compile import compile_library
 from olmo.compile_spec import CompileSpec
 from olmo.config import OLMoConfig
 from olmo.convert import convert
-from olmo.group_quantization import dequantize
+from olmo.dequantized import dequantized
 from olmo.lower import lower
 from olmo.quantization import quantization
 from olmo.runtime import Engine
 from olmo.targets import target
 from olmo.tensor_cache_reader import read_tensor_cache
-from olmo.weights import is_quantized, weights
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PROMPT = 37  # tokens of the golden prompt
@@ -43,11 +42,8 @@ class Built:
         """Return a dequantized weight of the converted model."""
         cache = read_tensor_cache(self.model_dir)
         chosen = quantization(self.spec.quantization)
-        (found,) = (w for w in weights(self.spec.config) if w.name == name)
-        if not is_quantized(found, chosen):
-            return cache.read(f"{name}.weight").astype(np.float32)
-        words, scales = cache.read(f"{name}.q_weight"), cache.read(f"{name}.q_scale")
-        return dequantize(words, scales, chosen, found.shape[1])
+        found = dequantized(cache, self.spec.config, chosen, name)
+        return found.astype(np.float32)
 
     def reference(self, *sequences: Sequence[int]) -> list[Logits]:
         """Return numpy's logits after every token of each sequence."""

@@ -1,0 +1,33 @@
+"""The weights of a converted directory as a library computes with them: dequantized, in numpy."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from olmo.config import OLMoConfig
+from olmo.group_quantization import dequantize
+from olmo.quantization import Quantization
+from olmo.tensor_cache_reader import TensorCache
+from olmo.weights import Weight, is_quantized, is_transposed, weights
+
+
+def dequantized(
+    cache: TensorCache, config: OLMoConfig, quantization: Quantization, name: str
+) -> NDArray[Any]:
+    """Return the matrix [out, in] of this name, without `.weight`, as the model dtype holds it.
+
+    Raises:
+        OlmoError: the directory lacks a tensor that stores it, or a shard cannot be read.
+    """
+    (weight,) = (w for w in weights(config) if w.name == name)
+    if not is_quantized(weight, quantization):
+        return cache.read(f"{name}.weight")
+    return _group(cache, weight, quantization)
+
+
+def _group(cache: TensorCache, weight: Weight, quantization: Quantization) -> NDArray[Any]:
+    words, scales = cache.read(f"{weight.name}.q_weight"), cache.read(f"{weight.name}.q_scale")
+    if is_transposed(weight, quantization):
+        words, scales = np.ascontiguousarray(words.T), np.ascontiguousarray(scales.T)
+    return dequantize(words, scales, quantization, weight.shape[1])

@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from olmo.convert import convert
+from olmo.dequantized import dequantized
+from olmo.errors import OlmoError
+from olmo.quantization import QUANTIZATIONS
+from olmo.tensor_cache_reader import read_tensor_cache
+from olmo.weights import weights
+from tests.olmo.checkpoints import config, tensors, write_single
+
+
+@pytest.mark.parametrize("name", ["q0f32", "q3f16_0", "q3f16_1", "q4f16_0", "q4f16_2", "q4bf16_0"])
+def test_weights_are_near_those_of_the_checkpoint(name: str, tmp_path: Path) -> None:
+    model, quantization = config(), QUANTIZATIONS[name]
+    values = tensors(model)
+    source = write_single(tmp_path / "source", values)
+    report = convert(source, model, quantization, tmp_path / "out")
+    errors = {error.name: error.max_error for error in report.weights}
+    cache = read_tensor_cache(tmp_path / "out")
+    for weight in weights(model):
+        exact = np.concatenate([values[source.name] for source in weight.sources])
+        found = dequantized(cache, model, quantization, weight.name).astype(np.float32)
+        error = np.abs(found - exact).max()
+        assert error == pytest.approx(errors[weight.name], rel=1e-4), weight.name
+
+
+def test_a_directory_of_another_quantization(tmp_path: Path) -> None:
+    source = write_single(tmp_path / "source", tensors(config()))
+    convert(source, config(), QUANTIZATIONS["q0f16"], tmp_path / "out")
+    cache = read_tensor_cache(tmp_path / "out")
+    with pytest.raises(OlmoError, match=r"no tensor 'lm_head.q_weight'"):
+        dequantized(cache, config(), QUANTIZATIONS["q4f16_1"], "lm_head")

@@ -3,7 +3,7 @@ import pytest
 from olmo.errors import OlmoError
 from olmo.quantization import QUANTIZATIONS, quantization
 
-SUPPORTED = ["q0f16", "q0f32", "q4f16_1", "q4f32_1"]
+SUPPORTED = ["q0f16", "q0f32", "q3f16_1", "q4f16_1", "q4f16_2", "q4f32_1"]
 
 
 def test_all_of_mlcs_names_are_known() -> None:
@@ -24,7 +24,7 @@ def test_supported(name: str) -> None:
 def test_what_cannot_be_built_says_why(name: str) -> None:
     with pytest.raises(OlmoError, match=f"quantization '{name}' cannot be built: ") as caught:
         quantization(name)
-    assert caught.value.hint == "choose q0f16, q0f32, q4f16_1, q4f32_1"
+    assert caught.value.hint == f"choose {', '.join(SUPPORTED)}"
 
 
 def test_unknown_name_gets_a_suggestion() -> None:

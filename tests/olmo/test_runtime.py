@@ -37,6 +37,8 @@ def test_golden_logits_in_every_way(built: Library, checkpoint: str, tolerance: 
         ("pub-b", "q4f32_1", 1e-4),
         ("pub-a", "q0f16", 2e-2),
         ("pub-b", "q4f16_1", 2e-2),
+        ("pub-a", "q4f16_2", 2e-2),
+        ("pub-b", "q3f16_1", 2e-2),
     ],
 )
 def test_logits_of_the_dequantized_weights(

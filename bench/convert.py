@@ -79,9 +79,9 @@ def floor(source: Path, out: Path, nbytes: int) -> None:
 def convert(source: Path, out: Path, kernels: Path, names: Sequence[str]) -> None:
     """Convert to some quantizations in one pass."""
     from olmo.config import OLMoConfig  # noqa: PLC0415  part of what is measured
-    from olmo.convert import convert_all  # noqa: PLC0415  (after the path is set)
-    from olmo.quantization import QUANTIZATIONS as ALL  # noqa: PLC0415  (after the path is set)
-    from olmo.weight_output import Output  # noqa: PLC0415  (after the path is set)
+    from olmo.convert import convert_all  # noqa: PLC0415  as above
+    from olmo.quantization import QUANTIZATIONS as ALL  # noqa: PLC0415  as above
+    from olmo.weight_output import Output  # noqa: PLC0415  as above
 
     config = OLMoConfig.from_huggingface(json.loads((source / "config.json").read_bytes()))
     convert_all(source, config, [Output(ALL[q], out / q) for q in names], kernels=kernels)

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from olmo import rope_scaling
 from olmo.errors import OlmoError, unknown
+from olmo.rope_scaling import normalised_scaling
 
 _T = TypeVar("_T")
 
@@ -221,7 +221,7 @@ def _validate(config: OLMoConfig) -> None:
     if config.clip_qkv is not None:
         object.__setattr__(config, "clip_qkv", _positive(config.clip_qkv, "clip_qkv"))
     if config.rope_scaling is not None:
-        scaling = rope_scaling.normalised(config.rope_scaling, "rope_scaling")
+        scaling = normalised_scaling(config.rope_scaling, "rope_scaling")
         object.__setattr__(config, "rope_scaling", scaling)
         if scaling is not None and scaling["rope_type"] == "yarn" and theta <= 1:
             raise OlmoError(f"'yarn' scaling needs a position_embedding_base above 1, not {theta}")
@@ -301,7 +301,7 @@ def _rope(config: Mapping[str, Any], where: str) -> tuple[float, Mapping[str, An
 
 
 def _rope_scaling(value: object, where: str) -> Mapping[str, Any] | None:
-    return None if value is None else rope_scaling.normalised(value, where)
+    return None if value is None else normalised_scaling(value, where)
 
 
 def _agreed(values: Mapping[str, _T], where: str) -> _T:

@@ -44,7 +44,7 @@ _OUTSIDE = ("rope_type", "type", "rope_theta")
 BETA_FAST, BETA_SLOW = 32.0, 1.0  # YaRN's defaults for Llama, arXiv:2309.00071 section 3.2
 
 
-def normalised(value: object, where: str) -> Mapping[str, Any] | None:
+def normalised_scaling(value: object, where: str) -> Mapping[str, Any] | None:
     """Return `rope_type`, then the kind's keys in alphabetical order; None for no scaling.
 
     Raises:

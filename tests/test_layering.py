@@ -38,6 +38,7 @@ TVM = {
     "olmo/model.py",
     "olmo/pipeline.py",
     "olmo/quantized_layers.py",
+    "olmo/rope.py",
     "olmo/runtime.py",
 }
 NETWORK = {"tasks/actions/hub.py"}

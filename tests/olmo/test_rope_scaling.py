@@ -1,7 +1,7 @@
 import pytest
 
 from olmo.errors import OlmoError
-from olmo.rope_scaling import normalised
+from olmo.rope_scaling import normalised_scaling
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -15,7 +15,9 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
 
 def test_the_kind_comes_first_and_keys_are_sorted() -> None:
     given = {"truncate": False, "beta_slow": 2, "type": "yarn", "rope_theta": 1e4, "mscale": None}
-    found = normalised({**given, "factor": 4, "original_max_position_embeddings": 2048}, "x")
+    found = normalised_scaling(
+        {**given, "factor": 4, "original_max_position_embeddings": 2048}, "x"
+    )
     assert found is not None
     assert list(found.items()) == [
         ("rope_type", "yarn"),
@@ -27,8 +29,8 @@ def test_the_kind_comes_first_and_keys_are_sorted() -> None:
 
 
 def test_no_scaling() -> None:
-    assert normalised({"rope_type": "default", "rope_theta": 1e4}, "x") is None
-    assert normalised({"rope_theta": 1e4}, "x") is None
+    assert normalised_scaling({"rope_type": "default", "rope_theta": 1e4}, "x") is None
+    assert normalised_scaling({"rope_theta": 1e4}, "x") is None
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_no_scaling() -> None:
 )
 def test_refusals(table: dict[str, object], message: str, hint: str | None) -> None:
     with pytest.raises(OlmoError) as caught:
-        normalised(table, "config.json: rope_scaling")
+        normalised_scaling(table, "config.json: rope_scaling")
     assert str(caught.value) == f"config.json: rope_scaling: {message}"
     if hint is not None:
         assert caught.value.hint == hint

@@ -59,6 +59,12 @@ def test_a_window_is_in_the_metadata_alone(library: Built) -> None:
     assert differing == {"context_window_size", "prefill_chunk_size", "max_batch_size"}
 
 
+def test_silu_has_two_names(library: Built) -> None:
+    assert library.spec.config.hidden_act == "silu"
+    module, _ = lower(with_config(library.spec, hidden_act="swish"), "llvm")
+    assert module == library.module
+
+
 def test_the_metadata_is_that_of_the_spec(library: Built) -> None:
     described = json.loads(metadata(library.spec))
     config = library.spec.config

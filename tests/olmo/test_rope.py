@@ -1,6 +1,6 @@
-"""Rotary embedding with scaling, in a kernel and in whole libraries, against numpy."""
+"""Scaled rotary embedding, in a kernel and in whole libraries, against numpy."""
 
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import tvm
 
 from olmo import cpu_attention, reference, rope
 from tests.olmo.checkpoints import config
-from tests.olmo.libraries import GOLDEN, PROMPT, Built, build, every_way, golden_tokens
+from tests.olmo.libraries import GOLDEN, PROMPT, Logits, build, every_way, golden_tokens
 
 SCALINGS: dict[str, dict[str, Any]] = {
     "linear": {"rope_type": "linear", "factor": 3.0},
@@ -30,35 +30,31 @@ KERNELS = {
 }
 HEADS, KV_HEADS, D = 4, 2, 32
 
-Scaled = Callable[[str], Built]
-
-
-@pytest.fixture(scope="session")
-def scaled(tmp_path_factory: pytest.TempPathFactory) -> Scaled:
-    """Return pub-a with a kind of scaling, compiled as q0f32."""
-    made: dict[str, Built] = {}
-
-    def library(kind: str) -> Built:
-        if kind not in made:
-            out = tmp_path_factory.mktemp(kind)
-            made[kind] = build(GOLDEN / "pub-a", "q0f32", out, rope_scaling=SCALINGS[kind])
-        return made[kind]
-
-    return library
+# Each library also has another activation, and the one nearest to it that it must differ from.
+ACTIVATIONS = {
+    "linear": ("gelu", "gelu_new"),
+    "llama3": ("relu", "gelu"),
+    "yarn": ("gelu_new", "gelu"),
+}
 
 
 @pytest.mark.parametrize("kind", SCALINGS)
-def test_logits_in_every_way(scaled: Scaled, kind: str) -> None:
-    library = scaled(kind)
+def test_logits_in_every_way(tmp_path: Path, kind: str) -> None:
+    act, other = ACTIVATIONS[kind]
+    fields = {"rope_scaling": SCALINGS[kind], "hidden_act": act}
+    library = build(GOLDEN / "pub-a", "q0f32", tmp_path, **fields)
     tokens = golden_tokens("pub-a")
-    (expected,) = library.reference(tokens)
-    (plain,) = reference.logits(
-        library.spec.config.with_overrides(rope_scaling=None), library.weight, [tokens]
-    )
-    expected, plain = expected[PROMPT - 1 :], plain[PROMPT - 1 :]
-    assert np.abs(expected - plain).max() > 1e-2  # or nothing would be tested
+
+    def logits(**changes: Any) -> Logits:
+        changed = library.spec.config.with_overrides(**changes)
+        return reference.logits(changed, library.weight, [tokens])[0][PROMPT - 1 :]
+
+    expected = logits()
     for way, found in every_way(library.engine(max_sequences=2), tokens).items():
         assert np.abs(found - expected).max() < 1e-5, way
+    # what the wrong angles or activation would give is farther away
+    assert np.abs(logits(rope_scaling=None) - expected).max() > 1e-2
+    assert np.abs(logits(hidden_act=other) - expected).max() > 1e-4
 
 
 @pytest.mark.parametrize("name", KERNELS)

@@ -10,8 +10,8 @@ Every matrix product is one tensor expression with these stages, by which schedu
 - `NT_matmul`: `sum_k activation[i, k] * dequantize[j, k]` in the accumulation dtype;
 - `matmul_cast`: the product in the output dtype.
 
-Products accumulate in float32 whatever the model dtype is. Group quantization is MLC's, layout NK:
-element i of a uint32 word sits at bit i * bits, lowest first.
+Products accumulate in float32 whatever the model dtype is. Group quantization is MLC's: element i of
+a uint32 word sits at bit i * bits, lowest first. Layout KN stores linears transposed.
 """
 
 # tvm has no type information.
@@ -39,7 +39,8 @@ def linear(
     """Return the layer y = x Wᵀ for a weight [out_features, in_features] of this role."""
     quantized = quantization.quantize_final_fc if role == "final_fc" else True
     if quantization.kind == "group" and quantized:
-        return GroupLinear(quantization, in_features, out_features)
+        transposed = quantization.layout == "KN"
+        return GroupLinear(quantization, in_features, out_features, transposed=transposed)
     return PlainLinear(quantization, in_features, out_features)
 
 
@@ -74,9 +75,21 @@ class PlainLinear(nn.Module):
 class GroupLinear(nn.Module):
     """A linear layer whose weight is stored as packed integers `q_weight` with `q_scale`."""
 
-    def __init__(self, quantization: Quantization, in_features: int, out_features: int) -> None:
-        self.q_weight, self.q_scale = _group_parameters(quantization, out_features, in_features)
+    def __init__(
+        self,
+        quantization: Quantization,
+        in_features: int,
+        out_features: int,
+        *,
+        transposed: bool = False,
+    ) -> None:
+        q = quantization
+        shapes = (out_features, q.words(in_features)), (out_features, q.groups(in_features))
+        packed, scales = (shape[::-1] for shape in shapes) if transposed else shapes
+        self.q_weight = nn.Parameter(packed, "uint32")
+        self.q_scale = nn.Parameter(scales, q.model_dtype)
         self.quantization = quantization
+        self.transposed = transposed
         self.in_features = in_features
         self.out_features = out_features
 
@@ -85,7 +98,7 @@ class GroupLinear(nn.Module):
         dtype = out_dtype or self.quantization.model_dtype
 
         def product(a: te.Tensor, words: te.Tensor, scales: te.Tensor) -> te.Tensor:
-            weight = _group(words, scales, self.quantization)
+            weight = _group(words, scales, self.quantization, transposed=self.transposed)
             return _matmul(a, weight, (self.out_features, self.in_features), dtype)
 
         return op.tensor_expr_op(product, "quantized_linear", [x, self.q_weight, self.q_scale])
@@ -116,27 +129,25 @@ class GroupEmbedding(GroupLinear):
         return op.tensor_expr_op(rows, "quantized_embedding", [ids, self.q_weight, self.q_scale])
 
 
-def _group_parameters(q: Quantization, rows: int, k: int) -> tuple[nn.Parameter, nn.Parameter]:
-    return (
-        nn.Parameter((rows, q.words(k)), "uint32"),
-        nn.Parameter((rows, q.groups(k)), q.model_dtype),
-    )
-
-
 def _plain(weight: te.Tensor) -> _Element:
     return lambda row, column: weight[row, column].astype(ACCUMULATE)
 
 
-def _group(words: te.Tensor, scales: te.Tensor, q: Quantization) -> _Element:
+def _group(
+    words: te.Tensor, scales: te.Tensor, q: Quantization, *, transposed: bool = False
+) -> _Element:
+    def at(tensor: te.Tensor, row: tirx.Expr, column: tirx.Expr) -> tirx.Expr:
+        return tensor[column, row] if transposed else tensor[row, column]
+
     mask = tirx.const((1 << q.bits) - 1, "uint32")
     scale = te.compute(scales.shape, lambda i, g: scales[i, g].astype(ACCUMULATE), name="scale")
 
     def element(row: tirx.Expr, column: tirx.Expr) -> tirx.Expr:
         shift = (column % q.per_word * q.bits).astype("uint32")
-        stored = tirx.bitwise_and(words[row, column // q.per_word] >> shift, mask)
+        stored = tirx.bitwise_and(at(words, row, column // q.per_word) >> shift, mask)
         # Through int32: its conversion to float is one vector instruction, that of uint32 is not.
         centred = stored.astype("int32") - tirx.const(q.max_int, "int32")
-        exact = centred.astype(ACCUMULATE) * scale[row, column // q.group_size]
+        exact = centred.astype(ACCUMULATE) * at(scale, row, column // q.group_size)
         return exact.astype(q.model_dtype).astype(ACCUMULATE)
 
     return element

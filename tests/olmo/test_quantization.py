@@ -3,7 +3,16 @@ import pytest
 from olmo.errors import OlmoError
 from olmo.quantization import QUANTIZATIONS, quantization
 
-SUPPORTED = ["q0f16", "q0f32", "q3f16_1", "q4f16_1", "q4f16_2", "q4f32_1"]
+SUPPORTED = [
+    "q0f16",
+    "q0f32",
+    "q3f16_0",
+    "q3f16_1",
+    "q4f16_0",
+    "q4f16_1",
+    "q4f16_2",
+    "q4f32_1",
+]
 
 
 def test_all_of_mlcs_names_are_known() -> None:

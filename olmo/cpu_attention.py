@@ -408,7 +408,7 @@ def _attend(d: int, locate: Callable, key: Callable, value: Callable):
             lse[row, h] = largest[0] + T.log2(weights[0])
         else:
             for x in T.vectorized(d):
-                output[row, h, x] = T.cast(T.float32(0), output.dtype)
+                output[row, h, x] = _zero(total[x], output.dtype)
             lse[row, h] = T.float32(NOTHING)
 
     return attend
@@ -461,3 +461,8 @@ def _turned(qkv, i, h, x, other, cos, sin, dtype: str):
     return T.cast(
         T.cast(qkv[i, h, x], "float32") * cos + T.cast(qkv[i, h, other], "float32") * sin, dtype
     )
+
+
+def _zero(total, dtype):
+    """Return zero; as the sum of nothing in bfloat16, of which TVM cannot store constant vectors."""
+    return T.cast(total if str(dtype) == "bfloat16" else T.float32(0), dtype)

@@ -104,15 +104,15 @@ def _linears_only(name: str, kind: Kind, weight_dtype: str, unsupported: str) ->
 
 _ALL = (
     _plain("q0f16", "float16"),
-    _plain("q0bf16", "bfloat16", _LATER),
+    _plain("q0bf16", "bfloat16"),
     _plain("q0f32", "float32"),
     _group("q3f16_0", "float16", 3, layout="KN"),
     _group("q3f16_1", "float16", 3),
     _group("q4f16_0", "float16", 4, layout="KN"),
     _group("q4f16_1", "float16", 4),
     _group("q4f16_2", "float16", 4, linears_only=True),
-    _group("q4bf16_0", "bfloat16", 4, layout="KN", unsupported=_LATER),
-    _group("q4bf16_1", "bfloat16", 4, unsupported=_LATER),
+    _group("q4bf16_0", "bfloat16", 4, layout="KN"),
+    _group("q4bf16_1", "bfloat16", 4),
     _group("q4f32_1", "float32", 4),
     _linears_only("q4f16_awq", "awq", "uint32", _LATER),
     _linears_only("q4f16_autoawq", "awq", "uint32", _LATER),

@@ -39,7 +39,10 @@ def test_golden_logits_in_every_way(built: Library, checkpoint: str, tolerance: 
         ("pub-b", "q4f16_1", 2e-2),
         ("pub-a", "q4f16_2", 2e-2),
         ("pub-b", "q3f16_1", 2e-2),
-        ("pub-b", "q4f16_0", 2e-2),
+        ("pub-a", "q4bf16_1", 2e-2),
+        ("pub-a", "q4bf16_0", 2e-2),
+        ("pub-a", "q0bf16", 2e-2),
+        ("pub-a", "q4f16_0", 2e-2),
         ("pub-b", "q3f16_0", 2e-2),
     ],
 )

@@ -57,8 +57,20 @@ def test_the_report(model: Path, library: Built) -> None:
     json.dumps(report, allow_nan=False)
 
 
-def test_quantized_models_are_held_to_their_own_weights(built: Library, tmp_path: Path) -> None:
-    library = built("pub-b", "q4f16_1")
+@pytest.mark.parametrize(
+    ("checkpoint", "quantization"),
+    [
+        ("pub-b", "q4f16_1"),
+        ("pub-a", "q4f16_2"),
+        ("pub-a", "q4f16_0"),
+        ("pub-a", "q0bf16"),
+        ("pub-a", "q4bf16_0"),
+    ],
+)
+def test_quantized_models_are_held_to_their_own_weights(
+    built: Library, tmp_path: Path, checkpoint: str, quantization: str
+) -> None:
+    library = built(checkpoint, quantization)
     report = verify(directory(library, tmp_path / "model"), library.library, None)
     assert max(report["logits"]["relative_error_below"].values()) <= 1e-1
 

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from olmo import awq
 from olmo.config import OLMoConfig
 from olmo.group_quantization import dequantize
 from olmo.quantization import Quantization
 from olmo.tensor_cache_reader import TensorCache
-from olmo.weights import Weight, is_quantized, is_transposed, weights
+from olmo.weights import Weight, is_quantized, is_transposed, stored, weights
 
 
 def dequantized(
@@ -23,6 +24,9 @@ def dequantized(
     (weight,) = (w for w in weights(config) if w.name == name)
     if not is_quantized(weight, quantization):
         return cache.read(f"{name}.weight")
+    if quantization.kind == "awq":
+        packed, zeros, scales = (cache.read(p.name) for p in stored(weight, quantization))
+        return awq.dequantize(packed, zeros, scales)
     return _group(cache, weight, quantization)
 
 

@@ -42,6 +42,8 @@ COMPILED = (
     "q4bf16_0",
     "q4bf16_1",
     "q4f32_1",
+    "q4f16_awq",
+    "q4f16_autoawq",
 )
 
 

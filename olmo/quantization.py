@@ -86,7 +86,9 @@ def _group(
     )
 
 
-def _linears_only(name: str, kind: Kind, weight_dtype: str, unsupported: str) -> Quantization:
+def _linears_only(
+    name: str, kind: Kind, weight_dtype: str, unsupported: str | None = None
+) -> Quantization:
     awq = kind == "awq"
     return Quantization(
         name,
@@ -114,8 +116,8 @@ _ALL = (
     _group("q4bf16_0", "bfloat16", 4, layout="KN"),
     _group("q4bf16_1", "bfloat16", 4),
     _group("q4f32_1", "float32", 4),
-    _linears_only("q4f16_awq", "awq", "uint32", _LATER),
-    _linears_only("q4f16_autoawq", "awq", "uint32", _LATER),
+    _linears_only("q4f16_awq", "awq", "uint32"),
+    _linears_only("q4f16_autoawq", "awq", "uint32"),
     _linears_only("e5m2_e5m2_f16", "fp8", "float8_e5m2", _LATER),
     _linears_only("e4m3_e4m3_f16", "fp8", "float8_e4m3fn", _LATER),
     _linears_only("e4m3_e4m3_f16_max_calibrate", "fp8", "float8_e4m3fn", _LATER),

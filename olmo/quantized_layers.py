@@ -1,12 +1,12 @@
-"""Linear and embedding layers over plain and group-quantized weights.
+"""Linear and embedding layers over plain, group-quantized and AWQ weights.
 
 Every matrix product is one tensor expression with these stages, by which schedules know them:
 
 - `activation`: the input rows in the accumulation dtype;
-- `scale`: the scales of a group-quantized weight in the accumulation dtype;
+- `scale`: the scales of a quantized weight in the accumulation dtype;
 - `dequantize`: the weight [out, in] in the accumulation dtype: a cast, or `(q - max_int) * scale`
   rounded to the model dtype, so that a library computes with the values that
-  `olmo.group_quantization.dequantize` gives;
+  `olmo.group_quantization.dequantize` gives; of AWQ `(q - zero) * scale`, as in `olmo.awq`;
 - `NT_matmul`: `sum_k activation[i, k] * dequantize[j, k]` in the accumulation dtype;
 - `matmul_cast`: the product in the output dtype.
 
@@ -35,12 +35,14 @@ _Element = Callable[[tirx.Expr, tirx.Expr], tirx.Expr]
 
 def linear(
     quantization: Quantization, role: Role, in_features: int, out_features: int
-) -> "PlainLinear | GroupLinear":
+) -> "PlainLinear | GroupLinear | AwqLinear":
     """Return the layer y = x Wᵀ for a weight [out_features, in_features] of this role."""
     quantized = quantization.quantize_final_fc if role == "final_fc" else True
     if quantization.kind == "group" and quantized:
         transposed = quantization.layout == "KN"
         return GroupLinear(quantization, in_features, out_features, transposed=transposed)
+    if quantization.kind == "awq" and quantized:
+        return AwqLinear(quantization, in_features, out_features)
     return PlainLinear(quantization, in_features, out_features)
 
 
@@ -104,6 +106,32 @@ class GroupLinear(nn.Module):
         return op.tensor_expr_op(product, "quantized_linear", [x, self.q_weight, self.q_scale])
 
 
+class AwqLinear(nn.Module):
+    """A linear layer as AWQ stores it: `qweight`, `qzeros` and `scales`; see `olmo.awq`."""
+
+    def __init__(self, quantization: Quantization, in_features: int, out_features: int) -> None:
+        q = quantization
+        groups, words = in_features // q.group_size, out_features // q.per_word
+        self.qweight = nn.Parameter((in_features, words), "uint32")
+        self.qzeros = nn.Parameter((groups, words), "uint32")
+        self.scales = nn.Parameter((groups, out_features), q.model_dtype)
+        self.quantization = quantization
+        self.in_features = in_features
+        self.out_features = out_features
+
+    def forward(self, x: Tensor, out_dtype: str | None = None) -> Tensor:
+        """Return x Wᵀ: [rows, in] to [rows, out], in `out_dtype` (default: the model dtype)."""
+        dtype = out_dtype or self.quantization.model_dtype
+
+        def product(
+            a: te.Tensor, words: te.Tensor, zeros: te.Tensor, scales: te.Tensor
+        ) -> te.Tensor:
+            weight = _awq(words, zeros, scales, self.quantization)
+            return _matmul(a, weight, (self.out_features, self.in_features), dtype)
+
+        return op.tensor_expr_op(product, "awq_linear", [x, self.qweight, self.qzeros, self.scales])
+
+
 class PlainEmbedding(PlainLinear):
     """An embedding table stored in the model dtype; `forward` is its use as the output layer."""
 
@@ -148,6 +176,24 @@ def _group(
         # Through int32: its conversion to float is one vector instruction, that of uint32 is not.
         centred = stored.astype("int32") - tirx.const(q.max_int, "int32")
         exact = centred.astype(ACCUMULATE) * at(scale, row, column // q.group_size)
+        return exact.astype(q.model_dtype).astype(ACCUMULATE)
+
+    return element
+
+
+def _awq(words: te.Tensor, zeros: te.Tensor, scales: te.Tensor, q: Quantization) -> _Element:
+    mask = tirx.const((1 << q.bits) - 1, "uint32")
+    scale = te.compute(scales.shape, lambda g, j: scales[g, j].astype(ACCUMULATE), name="scale")
+
+    def value(tensor: te.Tensor, line: tirx.Expr, row: tirx.Expr) -> tirx.Expr:
+        place = row % q.per_word
+        shift = ((place % 2 * 4 + place // 2) * q.bits).astype("uint32")
+        return tirx.bitwise_and(tensor[line, row // q.per_word] >> shift, mask).astype("int32")
+
+    def element(row: tirx.Expr, column: tirx.Expr) -> tirx.Expr:
+        group = column // q.group_size
+        difference = value(words, column, row) - value(zeros, group, row)
+        exact = difference.astype(ACCUMULATE) * scale[group, row]
         return exact.astype(q.model_dtype).astype(ACCUMULATE)
 
     return element

@@ -17,7 +17,9 @@ SUPPORTED = [QUANTIZATIONS[name] for name in COMPILED]
 @pytest.mark.parametrize("quantization", SUPPORTED, ids=lambda q: q.name)
 @pytest.mark.parametrize("tied", [True, False])
 def test_parameters_are_those_of_the_weight_table(quantization: Quantization, tied: bool) -> None:
-    chosen = config(tie_word_embeddings=tied, intermediate_size=52)
+    awq = {"hidden_size": 256, "intermediate_size": 384}  # whole groups
+    shapes = awq if quantization.kind == "awq" else {"intermediate_size": 52}
+    chosen = config(tie_word_embeddings=tied, **shapes)
     found = [
         (name, tuple(parameter.shape), str(parameter.dtype))
         for name, parameter in OLMo(chosen, quantization).named_parameters()

@@ -15,6 +15,8 @@ SUPPORTED = [
     "q4bf16_0",
     "q4bf16_1",
     "q4f32_1",
+    "q4f16_awq",
+    "q4f16_autoawq",
 ]
 
 

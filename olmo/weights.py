@@ -187,7 +187,7 @@ def stored(weight: Weight, quantization: Quantization) -> tuple[Parameter, ...]:
             for part in awq_sources(Source(weight.name, weight.shape), quantization)
         )
     if quantization.kind != "group":
-        raise NotImplementedError(quantization.name)  # olmo.quantization refuses these
+        raise OlmoError(f"{quantization.name} cannot be built: {quantization.unsupported}")
     packed, scales = (n, quantization.words(k)), (n, quantization.groups(k))
     if is_transposed(weight, quantization):
         packed, scales = packed[::-1], scales[::-1]

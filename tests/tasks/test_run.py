@@ -164,12 +164,13 @@ def test_another_place_with_the_same_store_runs_nothing(project: Project, tmp_pa
 
 
 def test_an_output_that_is_no_longer_made_is_removed(project: Project) -> None:
+    extra = project.output("d").with_name("extra.log")
+    project.steps["d"] = Step("D", ["b", "c"], extra=True)
     project.doit()
-    stale = project.root / "build/step/a/old.txt"
-    code = project.root / "toyactions/two.py"
-    text = (project.root / "toyactions/concat.py").read_text()
-    code.write_text(text)
-    assert not stale.exists()
+    assert extra.exists()
+    project.steps["d"] = Step("D", ["b", "c"])
+    project.doit()
+    assert not extra.exists()
 
 
 def test_failure_leaves_the_rest_undone(

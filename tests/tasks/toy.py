@@ -2,7 +2,7 @@
 
 `concat` writes its text and then its inputs in order of their names; with `keep` it keeps only
 so many characters, so that different inputs can give the same output (early cutoff). With `fail`
-it fails. `evaluate` says what every node must contain, without any of the machinery.
+it fails, with `extra` it writes a second file. `evaluate` says what every node must contain, without any of the machinery.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ CONCAT = '''
             if path.is_file():
                 text += path.read_text()
         (outputs / "out.txt").write_text(text[: params.get("keep")] or "-")
+        if params.get("extra"):
+            (outputs / "extra.log").write_text(text)
 '''
 
 
@@ -44,6 +46,7 @@ class Step:
     reads: Sequence[str] = ()
     keep: int | None = None
     fail: bool = False
+    extra: bool = False
 
     def params(self) -> dict[str, object]:
         found: dict[str, object] = {"text": self.text}
@@ -51,6 +54,8 @@ class Step:
             found["keep"] = self.keep
         if self.fail:
             found["fail"] = True
+        if self.extra:
+            found["extra"] = True
         return found
 
 

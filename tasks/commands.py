@@ -215,7 +215,7 @@ def compare(session: Session, name: str) -> list[str]:
     recorded = workspace.store.get_result(keyed.key)
     if recorded is None:
         raise BuildError(f"{name} is not built: nothing to compare with", f"run: doit {name}")
-    again, _ = execute(workspace, keyed)
+    (again,), _ = execute(workspace, [keyed])
     before, after = made(recorded), made(again)
     return sorted(
         path for path in before.keys() | after.keys() if before.get(path) != after.get(path)

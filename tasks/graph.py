@@ -125,7 +125,14 @@ def run_node(current: Session, node: Node) -> dict[str, Any] | TaskFailed:
     """Realise a node as a doit action; its values say what came of it."""
     log = current.workspace.root / BUILD / LOGS / (node.name.replace(":", "/") + ".log")
     try:
-        made = realise(current.workspace, current.keys, node, rebuild=node.name in current.rebuild)
+        made = realise(
+            current.workspace,
+            current.keys,
+            node,
+            current.board,
+            current.companions,
+            rebuild=node.name in current.rebuild,
+        )
     except (BuildError, CacheError, OlmoError) as error:
         return _failed(message(error), log)
     except Exception as error:  # noqa: BLE001  a defect of ours: its traceback belongs in the log
@@ -136,6 +143,7 @@ def run_node(current: Session, node: Node) -> dict[str, Any] | TaskFailed:
         "receipt": receipt_hash(made.outputs),
         "how": made.how,
         "seconds": round(made.seconds, 3),
+        "with": made.beside,
         "warnings": list(made.warnings),
         ACTION: fields(made.keyed),
     }

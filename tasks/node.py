@@ -69,7 +69,9 @@ class Node:
     """One step: `action` (a module with `run(params, inputs, outputs)`) applied to its inputs.
 
     `params` is canonical JSON. `destination` is the directory, relative to the project, where
-    the outputs are materialised. `name` is the doit task's name.
+    the outputs are materialised. `name` is the doit task's name. With `batch`, which is
+    the same for all nodes of an action, one run of it (its `run_batch`) can make several that read
+    the same and differ in parameters.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Node:
     params: str
     inputs: tuple[Selection, ...]
     destination: str
+    batch: bool = False
 
     @property
     def kind(self) -> str:

@@ -89,9 +89,12 @@ def package_of(row: Row) -> str:
     return f"package:{row}"
 
 
-def _node(name: str, action: str, params: Mapping[str, Any], *inputs: Selection) -> Node:
+def _node(
+    name: str, action: str, params: Mapping[str, Any], *inputs: Selection, batch: bool = False
+) -> Node:
     destination = f"build/{name.replace(':', '/')}"
-    return Node(name, f"tasks.actions.{action}", canonical_json(params), inputs, destination)
+    module = f"tasks.actions.{action}"
+    return Node(name, module, canonical_json(params), inputs, destination, batch)
 
 
 def _sources(model: Model) -> list[Source]:
@@ -146,6 +149,7 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
             Selection(download, (ARCHITECTURE,)),
             Selection(checkpoint, WEIGHTS, "checkpoint"),
             *(Selection(f"kernels:{host}", ("*",), "kernels") for host in KERNEL_HOSTS),
+            batch=True,
         ),
         _node(
             gen_config,

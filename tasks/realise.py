@@ -10,18 +10,20 @@ import importlib
 import json
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from cache.action import ActionResult
-from cache.digest import Digest
+from cache.digest import Digest, of_bytes
 from cache.errors import unavailable
+from tasks.board import Board
 from tasks.errors import BuildError
 from tasks.keys import INPUTS, OUTPUTS, Input, Keyed, Keys, made
-from tasks.node import Node, Selection
+from tasks.node import Node, Selection, canonical_json
 from tasks.workspace import (
     Workspace,
     materialise,
@@ -38,12 +40,16 @@ _SERIAL = threading.Lock()  # held by actions that may not run in two threads of
 
 @dataclass(frozen=True)
 class Realised:
-    """What became of a node: its key, where the result came from, seconds the action ran."""
+    """What became of a node: its key, where the result came from, seconds the action ran.
+
+    `beside` is the node whose action made this one too, if it was not its own.
+    """
 
     keyed: Keyed
     outputs: Mapping[str, Digest]
     how: How
     seconds: float
+    beside: str | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -63,64 +69,124 @@ def outputs_of(workspace: Workspace, selection: Selection) -> Mapping[str, Diges
     return outputs
 
 
-def realise(workspace: Workspace, keys: Keys, node: Node, *, rebuild: bool = False) -> Realised:
+def realise(
+    workspace: Workspace,
+    keys: Keys,
+    node: Node,
+    board: Board,
+    companions: Callable[[Keyed], Sequence[Keyed]],
+    *,
+    rebuild: bool = False,
+) -> Realised:
     """Make the outputs of `node` exist in the store and at its destination; write its receipt.
 
-    With `rebuild` the action runs even where its result is known.
+    With `rebuild` the action runs even where its result is known. If it runs, what `companions`
+    returns is made in the same run, where that succeeds; `board` tells their own turns of it.
 
     Raises BuildError, or what the action raises; nothing is recorded then.
     """
     keyed = keys.keyed(node, lambda selection: outputs_of(workspace, selection))
     store = workspace.store
     seconds, warnings = 0.0, tuple[str, ...]()
-    with store.lock(keyed.key):
-        result = None if rebuild else store.get_result(keyed.key)
-        how: How = "local" if result else "built"
+    with store.lock(_lock_of(keyed)):
+        beside = board.take(node.name)
+        result = None if rebuild and beside is None else store.get_result(keyed.key)
         if result is None:
+            beside = None
             started = time.monotonic()
-            result, warnings = execute(workspace, keyed)
+            result, warnings = _build(workspace, keyed, companions(keyed), board)
             seconds = time.monotonic() - started
-            store.put_result(keyed.key, result)
+            how: How = "built"
+        else:
+            how = "local" if beside is None else "built"
     outputs = made(result)
     materialise(workspace, node, outputs, previous=read_receipt(workspace, node.name) or {})
     write_receipt(workspace, node.name, outputs)
-    return Realised(keyed, outputs, how, seconds, warnings)
+    return Realised(keyed, outputs, how, seconds, beside, warnings)
 
 
-def execute(workspace: Workspace, keyed: Keyed) -> tuple[ActionResult, tuple[str, ...]]:
-    """Run the action of `keyed` in a fresh directory and put its outputs into the store.
+def _lock_of(keyed: Keyed) -> Digest:
+    """Name what excludes work twice: the key; for nodes made in batches, all that they share."""
+    if not keyed.node.batch:
+        return keyed.key
+    inputs = {place: str(given.digest) for place, given in keyed.inputs.items()}
+    return of_bytes(canonical_json([keyed.node.action, inputs]).encode())
 
-    Returns the result and the action's warnings.
+
+def _build(
+    workspace: Workspace, keyed: Keyed, companions: Sequence[Keyed], board: Board
+) -> tuple[ActionResult, tuple[str, ...]]:
+    """Run a node's action, for its companions too, and keep what it made."""
+    store, report = workspace.store, partial(board.report, keyed.node.name)
+    try:
+        results, warnings = execute(workspace, [keyed, *companions], report)
+    except Exception:
+        if not companions:
+            raise
+        companions = ()  # theirs may be the failure: they will have their own turns
+        results, warnings = execute(workspace, [keyed], report)
+    for each, result in zip([keyed, *companions], results, strict=True):
+        store.put_result(each.key, result)
+    for companion in companions:
+        board.made(companion.node.name, by=keyed.node.name)
+    return results[0], warnings
+
+
+def execute(
+    workspace: Workspace, nodes: Sequence[Keyed], report: Callable[[int, int], None] | None = None
+) -> tuple[list[ActionResult], tuple[str, ...]]:
+    """Run the action of `nodes` once in a fresh directory and put all outputs into the store.
+
+    Several nodes have one action and the same inputs. `report(done, total)` is called with bytes
+    now and then, if the action says how far it is. Returns a result for each node, and warnings.
 
     Raises BuildError if a source changed meanwhile or the action made no output.
     """
-    store = workspace.store
+    store, first = workspace.store, nodes[0]
     with store.scratch() as directory:
-        inputs, outputs = directory / INPUTS, directory / OUTPUTS
-        outputs.mkdir()
+        inputs = directory / INPUTS
         inputs.mkdir()
-        stage(workspace, keyed, inputs)
-        module = importlib.import_module(keyed.node.action)
+        stage(workspace, first, inputs)
+        places = [directory / str(number) / OUTPUTS for number in range(len(nodes))]
+        for place in places:
+            place.mkdir(parents=True)
+        module = importlib.import_module(first.node.action)
         one_at_a_time = _SERIAL if getattr(module, "SERIAL", False) else nullcontext()
+        options = {"progress": report} if getattr(module, "PROGRESS", False) else {}
+        params = [json.loads(keyed.node.params) for keyed in nodes]
         try:
             with one_at_a_time:
-                warnings = module.run(json.loads(keyed.node.params), inputs, outputs)
+                if len(nodes) == 1:
+                    warnings = module.run(params[0], inputs, places[0], **options)
+                else:
+                    jobs = list(zip(params, places, strict=True))
+                    warnings = module.run_batch(jobs, inputs, **options)
         except OSError as error:
             raise unavailable(error, store.root) from error
         except Exception as error:
-            names = [*staged_names(workspace, keyed, inputs), (str(outputs), str(store.root))]
+            names = [*staged_names(workspace, first, inputs)]
+            names += [(str(place), str(store.root)) for place in places]
             error.args = tuple(_renamed(argument, names) for argument in error.args)
             raise
-        check_sources(workspace, keyed)
-        paths = sorted(path for path in outputs.rglob("*") if not path.is_dir())
-        if not paths:
-            raise BuildError(f"{keyed.node.name} made no output")
-        found = {}
-        for path in paths:
-            if path.is_symlink():
-                raise BuildError(f"{keyed.node.name} made a symbolic link, {path.name}")
-            found[path.relative_to(directory).as_posix()] = store.put_file(path, consume=True)
-    return ActionResult(found), tuple(warnings or ())
+        check_sources(workspace, first)
+        results = [
+            _collect(workspace, keyed, place) for keyed, place in zip(nodes, places, strict=True)
+        ]
+    return results, tuple(warnings or ())
+
+
+def _collect(workspace: Workspace, keyed: Keyed, outputs: Path) -> ActionResult:
+    """Put what an action wrote for a node into the store."""
+    paths = sorted(path for path in outputs.rglob("*") if not path.is_dir())
+    if not paths:
+        raise BuildError(f"{keyed.node.name} made no output")
+    found = {}
+    for path in paths:
+        if path.is_symlink():
+            raise BuildError(f"{keyed.node.name} made a symbolic link, {path.name}")
+        name = path.relative_to(outputs.parent).as_posix()
+        found[name] = workspace.store.put_file(path, consume=True)
+    return ActionResult(found)
 
 
 def staged_names(workspace: Workspace, keyed: Keyed, directory: Path) -> list[tuple[str, str]]:

@@ -86,10 +86,8 @@ class NodeReporter:
         if not task.actions:
             return
         self._started[task.name] = time.monotonic()
-        known = self._session.decided.get(task.name) if self._session else None
-        restoring = known is not None and known.state is State.CACHED
         self._display.begin(task.name)
-        if not restoring and not self._style.live:
+        if not self._is_restored(task.name) and not self._style.live:
             self._write(f"start  {task.name}")
 
     def add_success(self, task: Any) -> None:
@@ -101,7 +99,8 @@ class NodeReporter:
         self._counts[how] += 1
         self._record(task.name, how, seconds)
         self._display.advance(task.name)
-        took = f" ({seconds:.1f} s)" if how == "built" else ""
+        beside = task.values.get("with")
+        took = f" ({f'with {beside}' if beside else f'{seconds:.1f} s'})" if how == "built" else ""
         self._write(f"{self._style.good(how.ljust(6))} {task.name}{took}")
         for warning in task.values.get("warnings", ()):
             self._warnings.append(f"{task.name}: {warning}")
@@ -191,6 +190,14 @@ class NodeReporter:
         head = f"{self._style.bad('FAILED')} {failure.name} ({failure.seconds:.0f} s)"
         body = "\n".join(f"  {line}" for line in failure.text.splitlines())
         return f"{head}\n{body}\n  again: doit {failure.name}"
+
+    def _is_restored(self, name: str) -> bool:
+        """Whether a node's result was there before the run."""
+        session = self._session
+        known = session.decided.get(name) if session else None
+        if session is None or known is None or session.board.is_made(name):
+            return False
+        return known.state is State.CACHED
 
     def _elapsed(self, name: str) -> float:
         return time.monotonic() - self._started.get(name, time.monotonic())

@@ -45,8 +45,7 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
             for name in chosen
             if self.always_execute or self.dep_manager.backend.get(name, FORGOTTEN)
         }
-        session.decide(self.dep_manager.get_values, chosen)
-        session.running = True
+        session.begin(self.dep_manager.get_values, chosen)
         sweep(session.workspace)
         if hasattr(self.reporter, "planned"):
             self.reporter.planned(session)

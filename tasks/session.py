@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.assess import Assessment, Record, State, assess, assess_one
-from tasks.keys import Keys
+from tasks.board import Board
+from tasks.keys import Keyed, Keys
 from tasks.matrix import Matrix
 from tasks.node import Node, producers
 from tasks.realise import outputs_of
@@ -18,7 +19,11 @@ Values = Mapping[str, Any]  # what doit keeps of a successful task
 
 @dataclass
 class Session:
-    """State of one run. `matrix` is None for graphs that no matrix describes."""
+    """State of one run. `matrix` is None for graphs that no matrix describes.
+
+    `selected` are the nodes that the run is to make current, `batch_records` the last successes of
+    those that can be made in batches. Both, and `board`, are set before any worker is forked.
+    """
 
     workspace: Workspace
     keys: Keys
@@ -26,6 +31,20 @@ class Session:
     decided: dict[str, Assessment] = field(default_factory=dict)
     rebuild: set[str] = field(default_factory=set)
     running: bool = False
+    selected: tuple[str, ...] = ()
+    batch_records: Mapping[str, Record | None] = field(default_factory=dict)
+    board: Board = field(default_factory=lambda: Board(()))
+
+    def begin(self, values_of: Callable[[str], Values], selected: Iterable[str]) -> None:
+        """Begin a run that makes the nodes `selected` current."""
+        nodes = self.workspace.graph.nodes
+        self.selected = tuple(selected)
+        self.decide(values_of, self.selected)
+        self.batch_records = {
+            name: record(values_of(name)) for name in self.selected if nodes[name].batch
+        }
+        self.board = Board(nodes)
+        self.running = True
 
     def decide(
         self, values_of: Callable[[str], Values], only: Iterable[str] | None = None
@@ -56,6 +75,30 @@ class Session:
                 rebuild=node.name in self.rebuild,
             )
         return known.state is State.CURRENT
+
+    def companions(self, keyed: Keyed) -> list[Keyed]:
+        """Return stale nodes of this run that one run of the action can make beside a node."""
+        node, found = keyed.node, {keyed.key: keyed}
+        for name in self.batch_records:
+            other = self.workspace.graph.nodes[name]
+            if (
+                not node.batch
+                or name == node.name
+                or (other.action, other.inputs) != (node.action, node.inputs)
+                or not self.board.is_open(name)
+            ):
+                continue
+            assessed = assess_one(
+                self.workspace,
+                self.keys,
+                other,
+                lambda selection: outputs_of(self.workspace, selection),
+                self.batch_records[name],
+                rebuild=name in self.rebuild,
+            )
+            if assessed.state is State.STALE and assessed.keyed is not None:
+                found.setdefault(assessed.keyed.key, assessed.keyed)
+        return list(found.values())[1:]
 
     def _outdated(self, known: Assessment) -> bool:
         """Whether an assessment made before the run has to be made again."""

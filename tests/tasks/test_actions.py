@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.actions import gen_config, hub, inspect, package
+from tasks.actions import convert, gen_config, hub, inspect, package
 from tests.clone import PUB_A, ROOT
 
 
@@ -45,6 +45,38 @@ def test_inspect_projects_what_conversion_needs(directories: tuple[Path, Path]) 
         inspect.run({}, inputs, outputs)
         made.append((outputs / "architecture.json").read_bytes())
     assert made[0] == made[1]
+
+
+def test_several_quantizations_read_the_checkpoint_once(
+    directories: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs, outputs = directories
+    shutil.copytree(PUB_A, inputs / "checkpoint")
+    inspect.run({}, PUB_A, inputs)
+    size = (PUB_A / "model.safetensors").stat().st_size
+    read, preadv = [0], os.preadv
+    reports: list[tuple[int, int]] = []
+
+    def counted(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        count = preadv(descriptor, buffers, offset)
+        read[0] += count
+        return count
+
+    def made(name: str) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (outputs / name).iterdir()}
+
+    monkeypatch.setattr(os, "preadv", counted)
+    names = ["q0f32", "q4f16_1", "q3f16_0"]
+    jobs = [({"quantization": name}, outputs / name) for name in names]
+    convert.run_batch(jobs, inputs, lambda done, total: reports.append((done, total)))
+    assert 0.9 * size < read[0] <= size
+    total = sum(path.stat().st_size for path in (inputs / "checkpoint").iterdir())
+    assert reports[-1] == (total, total)
+    assert reports == sorted(reports)
+    for name in names:
+        together = made(name)
+        convert.run({"quantization": name}, inputs, outputs / name)
+        assert made(name) == together
 
 
 def test_gen_config_writes_what_its_readers_select(directories: tuple[Path, Path]) -> None:

@@ -49,6 +49,7 @@ def test_killed_builds_go_on(tmp_path: Path) -> None:
         f"s{i:02d}": Step(f"<{i}>", [f"s{j:02d}" for j in range(max(0, i - 3), i)], keep=200)
         for i in range(14)
     }
+    steps |= {f"b{i}": Step(f"[{i}]", ["s05"], batch=True) for i in range(3)}
     project = Project(tmp_path / "p", tmp_path / "cache", dict(steps))
     (project.root / "dodo.py").write_text(DODO.format(root=str(ROOT)))
     (project.root / "pyproject.toml").write_text(doit_section())

@@ -35,7 +35,9 @@ class Builds(RuleBasedStateMachine):
             reads = data.draw(
                 st.lists(st.sampled_from([*NAMES[:index], *FILES]), max_size=3, unique=True)
             )
-            self.project.steps[name] = Step(data.draw(TEXTS), reads, data.draw(KEEPS))
+            self.project.steps[name] = Step(
+                data.draw(TEXTS), reads, data.draw(KEEPS), batch=data.draw(st.booleans())
+            )
 
     def teardown(self) -> None:
         if hasattr(self, "root"):
@@ -47,7 +49,8 @@ class Builds(RuleBasedStateMachine):
     @rule(data=st.data(), text=TEXTS, keep=KEEPS, fail=st.sampled_from([False, False, False, True]))
     def change_step(self, data: st.DataObject, text: str, keep: int | None, fail: bool) -> None:
         name = self._name(data)
-        self.project.steps[name] = Step(text, self.project.steps[name].reads, keep, fail)
+        before = self.project.steps[name]
+        self.project.steps[name] = Step(text, before.reads, keep, fail, batch=before.batch)
 
     @rule(name=st.sampled_from(FILES), text=TEXTS)
     def change_source(self, name: str, text: str) -> None:
@@ -101,7 +104,7 @@ class Builds(RuleBasedStateMachine):
                 for read in step.reads
             )
         )
-        return (step.text, step.keep, step.fail, inputs)
+        return (step.text, step.keep, step.fail, step.batch, inputs)
 
     def _must_run(self, name: str, values: dict[str, str | None]) -> bool:
         reads = self.project.steps[name].reads

@@ -2,7 +2,9 @@
 
 `concat` writes its text and then its inputs in order of their names; with `keep` it keeps only
 so many characters, so that different inputs can give the same output (early cutoff). With `fail`
-it fails, with `extra` it writes a second file. `evaluate` says what every node must contain, without any of the machinery.
+it fails, with `extra` it writes a second file. Steps of a `batch` may be made in one run, and
+`Project.runs` tells how often the action ran. `evaluate` says what every node must contain, without
+any of the machinery.
 """
 
 from __future__ import annotations
@@ -23,9 +25,23 @@ from tasks.reporter import executed
 CONCAT = '''
     """Concatenate."""
 
+    from pathlib import Path
+
 
     def run(params, inputs, outputs):
         """Write the text and the inputs."""
+        run_batch([(params, outputs)], inputs)
+
+
+    def run_batch(jobs, inputs):
+        """Write the text of each job and the inputs."""
+        with Path(__file__).with_name("runs").open("a") as runs:
+            runs.write("run\\n")
+        for params, outputs in jobs:
+            write(params, inputs, outputs)
+
+
+    def write(params, inputs, outputs):
         if params.get("fail"):
             raise RuntimeError("told to fail")
         text = params["text"]
@@ -47,6 +63,7 @@ class Step:
     keep: int | None = None
     fail: bool = False
     extra: bool = False
+    batch: bool = False
 
     def params(self) -> dict[str, object]:
         found: dict[str, object] = {"text": self.text}
@@ -71,7 +88,8 @@ class Project:
         actions = self.root / "toyactions"
         actions.mkdir(parents=True, exist_ok=True)
         (actions / "__init__.py").touch()
-        (actions / "concat.py").write_text(textwrap.dedent(CONCAT))
+        for name in ("concat", "batched"):
+            (actions / f"{name}.py").write_text(textwrap.dedent(CONCAT))
         self.source.mkdir(exist_ok=True)
 
     @property
@@ -88,9 +106,9 @@ class Project:
                 for read in step.reads
             )
             params = canonical_json(step.params())
-            nodes.append(
-                Node(f"step:{name}", "toyactions.concat", params, inputs, f"build/step/{name}")
-            )
+            action = f"toyactions.{'batched' if step.batch else 'concat'}"
+            place = f"build/step/{name}"
+            nodes.append(Node(f"step:{name}", action, params, inputs, place, step.batch))
         return graph(nodes, [Source("source:files", self.source, ("*.txt",))])
 
     def doit(self, *arguments: str) -> int:
@@ -111,6 +129,13 @@ class Project:
     def executed(self) -> set[str]:
         """Steps whose action ran in the last run."""
         return {name.removeprefix("step:") for name in executed(self.root)}
+
+    def runs(self) -> int:
+        """How often the action has run since the last time this was asked."""
+        path = self.root / "toyactions" / "runs"
+        count = len(path.read_text().splitlines()) if path.exists() else 0
+        path.unlink(missing_ok=True)
+        return count
 
     def output(self, name: str) -> Path:
         return self.root / "build" / "step" / name / "out.txt"

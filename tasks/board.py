@@ -1,0 +1,77 @@
+"""What the processes of one run tell each other while it goes on, in memory that they share.
+
+Nothing of it is kept, and no output or key depends on it: how far each action is, which nodes have
+had their turn, and which were made while another node's action ran.
+"""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_STATE, _DONE, _TOTAL, _SINCE_NS, _SINCE_DONE, _CELLS = range(6)  # of one node, int64 each
+_OPEN, _TAKEN, _MADE = range(3)  # states; _MADE + row of the node whose action did it
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an action is: bytes done of `total`, and bytes per second (0 if not known yet)."""
+
+    done: int
+    total: int
+    rate: float
+
+
+class Board:
+    """One row for each node of a run. Made before workers are forked; threads may share it.
+
+    Each cell is written whole and by one worker at a time; readers may be a moment behind.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = tuple(names)
+        self._rows = {name: row for row, name in enumerate(self._names)}
+        size = max(1, len(self._names)) * _CELLS * 8
+        self._cells = memoryview(mmap.mmap(-1, size)).cast("q")
+
+    def report(self, name: str, done: int, total: int) -> None:
+        """Say that `done` bytes of `total` are through the action of a node."""
+        start = self._start(name)
+        if not self._cells[start + _SINCE_NS] or done < self._cells[start + _DONE]:
+            self._cells[start + _SINCE_DONE] = done
+            self._cells[start + _SINCE_NS] = time.monotonic_ns()
+        self._cells[start + _DONE] = done
+        self._cells[start + _TOTAL] = total
+
+    def progress(self, name: str) -> Progress | None:
+        """Return how far a node's action is, None if it does not say."""
+        start = self._start(name)
+        _, done, total, since_ns, since_done = self._cells[start : start + _CELLS]
+        if not total:
+            return None
+        seconds = (time.monotonic_ns() - since_ns) / 1e9
+        return Progress(done, total, (done - since_done) / seconds if seconds > 0 else 0.0)
+
+    def take(self, name: str) -> str | None:
+        """Begin the turn of a node; return the node whose action has made it in this run, if any."""
+        start = self._start(name)
+        state = self._cells[start + _STATE]
+        self._cells[start + _STATE] = max(state, _TAKEN)
+        return self._names[state - _MADE] if state >= _MADE else None
+
+    def is_open(self, name: str) -> bool:
+        """Return whether a node has neither had its turn nor been made with another."""
+        return self._cells[self._start(name) + _STATE] == _OPEN
+
+    def is_made(self, name: str) -> bool:
+        """Return whether another node's action has made a node in this run."""
+        return self._cells[self._start(name) + _STATE] >= _MADE
+
+    def made(self, name: str, by: str) -> None:
+        """Say that the action of the node `by` has made another node, whose turn is to come."""
+        self._cells[self._start(name) + _STATE] = _MADE + self._rows[by]
+
+    def _start(self, name: str) -> int:
+        return self._rows[name] * _CELLS

@@ -7,7 +7,7 @@ that a new row of it leaves compiled kernels as they are.
 
 from dataclasses import dataclass
 
-Dtype = str  # float16, bfloat16 or float32
+Dtype = str  # float16, bfloat16 or float32; of what is stored, also a float8
 
 # What a checkpoint may hold beside float32.
 NARROW: tuple[Dtype, ...] = ("float16", "bfloat16")
@@ -25,7 +25,8 @@ class Codec:
     Values are rounded to `dtype`. With `bits`, they are quantized in groups of `group_size` along K
     with one scale each; else they are stored themselves. Scales, or values, have `dtype` in memory
     and `stored` in the file, which differ where float32 is encoded as bfloat16. `exact_divisor`
-    divides by scales that are not rounded.
+    divides by scales that are not rounded. Without `bits`, `scale` is the dtype in which the file
+    keeps the one scale of the whole matrix, empty if there is none: values are divided by it.
     """
 
     dtype: Dtype
@@ -33,6 +34,7 @@ class Codec:
     bits: int = 0
     group_size: int = CAST_CHUNK
     exact_divisor: bool = False
+    scale: Dtype = ""
 
     @property
     def max_int(self) -> int:
@@ -58,7 +60,8 @@ class Codec:
         """A name, that of the kernel."""
         kind = f"group{self.bits}" if self.bits else "cast"
         stored = "" if self.stored == self.dtype else f"_as_{self.stored}"
-        return f"{kind}_{self.dtype}{stored}{'_exact' if self.exact_divisor else ''}"
+        scale = f"_by_{self.scale}" if self.scale else ""
+        return f"{kind}_{self.dtype}{stored}{scale}{'_exact' if self.exact_divisor else ''}"
 
 
 CODECS = (
@@ -72,6 +75,9 @@ CODECS = (
     Codec("bfloat16", "bfloat16", 4, 32, exact_divisor=True),
     Codec("float32", "bfloat16", 4, 32),
     Codec("float32", "float32", 4, 32),
+    Codec("float16", "float8_e5m2"),
+    Codec("float16", "float8_e4m3fn", scale="bfloat16"),
+    Codec("float16", "float8_e4m3fn", scale="float32"),
 )
 
 

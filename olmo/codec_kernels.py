@@ -8,7 +8,8 @@ in the same order, and a target must not fuse a product with a sum. It has the C
           int32_t *magnitudes, int64_t rows, int64_t columns)
 
 out [rows, columns] in the stored dtype, or [rows, words] uint32; scales [rows, groups] as stored
-and scratch [2 * groups] for groups only; per row, sums is the sum of the errors, largest the
+and scratch [2 * groups] for groups only, or scales [1] float32, which is read, for a codec with one
+scale of the whole matrix; per row, sums is the sum of the errors, largest the
 largest of them, and magnitudes the bits of the largest magnitude, which tell a NaN or an infinity.
 Other functions widen what a checkpoint may hold:
 
@@ -26,13 +27,13 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T  # noqa: N812  as all of TVM abbreviates it
 
 from olmo.codec import CODECS, LANES, NARROW, Codec, Dtype, widening
+from olmo.float_kernels import encode, in_memory, round_to, widen
 
 Expression = Any  # tvm's
 
 # Adding this to a float32 from 0 to 2^22 leaves the nearest integer, ties to even, in the low bits.
 _TO_INTEGER = 1.5 * 2**23
 _MAGNITUDE = 0x7FFFFFFF
-_BFLOAT16_MAX = 0x7F7F0000
 
 
 def kernels() -> tvm.IRModule:
@@ -52,25 +53,25 @@ def _function(name: str, body: Callable[[Any], None], what: Codec | Dtype) -> An
 
 
 def _widening(dtype: Dtype) -> None:
-    source, out = T.arg("source", T.ptr(_memory(dtype))), T.arg("out", T.ptr("float32"))
+    source, out = T.arg("source", T.ptr(in_memory(dtype))), T.arg("out", T.ptr("float32"))
     count = T.arg("count", T.int64())
-    values = T.decl_buffer((count,), _memory(dtype), data=source)
+    values = T.decl_buffer((count,), in_memory(dtype), data=source)
     wide = T.decl_buffer((count,), "float32", data=out)
     full = T.bind(count // _long(LANES))
     with T.serial(_long(0), full) as i:
         at = _ramp(i * _long(LANES))
-        T.buffer_store(wide, _widen(values[at], dtype, LANES), [at])
+        T.buffer_store(wide, widen(values[at], dtype, LANES), [at])
     with T.serial(full * _long(LANES), count) as i:
-        T.buffer_store(wide, _widen(values[i], dtype, 1), [i])
+        T.buffer_store(wide, widen(values[i], dtype, 1), [i])
 
 
 def _encoding(codec: Codec) -> None:
-    stored = _memory(codec.stored)
+    stored = in_memory(codec.stored)
     out_dtype = "uint32" if codec.bits else stored
     dtypes = {
         "source": "float32",
         "out": out_dtype,
-        "scales": stored,
+        "scales": "float32" if codec.scale else stored,
         "scratch": "float32",
         "sums": "float64",
         "largest": "float32",
@@ -91,12 +92,13 @@ def _encoding(codec: Codec) -> None:
         scratch = buffer("scratch", row.groups * _long(2))
     else:
         out = buffer("out", rows * columns)
+        scale = T.bind(buffer("scales", _long(1))[_long(0)]) if codec.scale else None
     with T.serial(_long(0), rows) as r:
         row.begin(r)
         if codec.bits:
             _quantized_row(row, r, out, scales, scratch)
         else:
-            _cast_row(row, r, out)
+            _cast_row(row, r, out, scale)
         T.buffer_store(sums, row.sum(), [r])
         T.buffer_store(largest, row.largest(), [r])
         T.buffer_store(magnitudes, row.magnitude(), [r])
@@ -178,24 +180,34 @@ class _Row:
         return _largest_lane(self._magnitude[_all()])
 
 
-def _cast_row(row: _Row, r: Expression, out: Expression) -> None:
+def _cast_row(row: _Row, r: Expression, out: Expression, scale: Expression | None) -> None:
     codec = row.codec
-    kept = T.alloc_buffer((codec.group_size,), _memory(codec.stored), scope="local")
+    kept = None if scale is None else T.bind(round_to(scale, codec.scale, 1))
+    rest = T.alloc_buffer((codec.group_size,), in_memory(codec.stored), scope="local")
 
     def cast(g: Expression, *, last: bool) -> None:
         xs = row.load(r, g, last=last)
         row.see(xs)
-        encoded = [T.bind(_encode(_round(x, codec.dtype, LANES), codec, LANES)) for x in xs]
-        row.add([_widen(e, codec.stored, LANES) for e in encoded], xs)
+        scaled = [_over(round_to(x, codec.dtype, LANES), scale) for x in xs]
+        encoded = [T.bind(encode(x, codec, LANES)) for x in scaled]
+        row.add([_times(widen(e, codec.stored, LANES), kept) for e in encoded], xs)
         start = row.start(r, g)
         for i, e in enumerate(encoded):
             at = _long(i * LANES)
-            T.buffer_store(kept if last else out, e, [_ramp(at if last else start + at)])
+            T.buffer_store(rest if last else out, e, [_ramp(at if last else start + at)])
         if last:
             with T.serial(_long(0), row.tail) as i:
-                T.buffer_store(out, kept[i], [start + i])
+                T.buffer_store(out, rest[i], [start + i])
 
     row.each_group(cast)
+
+
+def _over(x: Expression, scale: Expression | None) -> Expression:
+    return x if scale is None else T.bind(x / T.Broadcast(scale, LANES))
+
+
+def _times(x: Expression, scale: Expression | None) -> Expression:
+    return x if scale is None else T.bind(x * T.Broadcast(scale, LANES))
 
 
 def _quantized_row(
@@ -207,8 +219,8 @@ def _quantized_row(
     def find_scale(g: Expression, *, last: bool) -> None:
         divisor, rounded = _scale(row.see(row.load(r, g, last=last)), codec)
         T.buffer_store(scratch, divisor, [g])
-        T.buffer_store(scratch, _round(rounded, codec.stored, 1), [row.groups + g])
-        T.buffer_store(scales, _encode(rounded, codec, 1), [r * row.groups + g])
+        T.buffer_store(scratch, round_to(rounded, codec.stored, 1), [row.groups + g])
+        T.buffer_store(scales, encode(rounded, codec, 1), [r * row.groups + g])
 
     def quantize(g: Expression, *, last: bool) -> None:
         xs = row.load(r, g, last=last)
@@ -226,17 +238,17 @@ def _quantized_row(
 
 def _scale(top: Expression, codec: Codec) -> tuple[Expression, Expression]:
     """Return divisor and rounded scale of a group whose largest magnitude has the bits `top`."""
-    largest = _round(T.reinterpret("float32", top), codec.dtype, 1)
+    largest = round_to(T.reinterpret("float32", top), codec.dtype, 1)
     exact = T.bind(largest / _float(float(codec.max_int)))
-    rounded = T.bind(_round(exact, codec.dtype, 1))
+    rounded = T.bind(round_to(exact, codec.dtype, 1))
     return (exact if codec.exact_divisor else rounded), rounded
 
 
 def _quantize(x: Expression, divisor: Expression, codec: Codec) -> Expression:
     """Return the quantized values of x as int32."""
     step: Dtype = "float16" if codec.dtype == "float16" else "float32"
-    ratio = _round(_round(x, codec.dtype, LANES) / T.Broadcast(divisor, LANES), step, LANES)
-    x = T.bind(_round(ratio + _floats(codec.max_int), step, LANES))
+    ratio = round_to(round_to(x, codec.dtype, LANES) / T.Broadcast(divisor, LANES), step, LANES)
+    x = T.bind(round_to(ratio + _floats(codec.max_int), step, LANES))
     x = T.bind(T.Select(x > _floats(0), x, _floats(0)))  # NaN becomes 0
     x = T.bind(T.Select(x < _floats(2 * codec.max_int), x, _floats(2 * codec.max_int)))
     bits = T.reinterpret(f"int32x{LANES}", x + _floats(_TO_INTEGER))
@@ -245,7 +257,7 @@ def _quantize(x: Expression, divisor: Expression, codec: Codec) -> Expression:
 
 def _dequantize(field: Expression, scale: Expression, codec: Codec) -> Expression:
     value = T.cast(field - _ints(codec.max_int), f"float32x{LANES}")
-    return _round(value * T.Broadcast(scale, LANES), codec.dtype, LANES)
+    return round_to(value * T.Broadcast(scale, LANES), codec.dtype, LANES)
 
 
 def _valid(field: Expression, start: int, tail: Expression) -> Expression:
@@ -286,47 +298,6 @@ def _joined(first: Expression, second: Expression) -> Expression:
     return T.bind(even | odd)
 
 
-def _round(x: Expression, dtype: Dtype, lanes: int) -> Expression:
-    """Round float32 to the values of a dtype, kept as float32."""
-    if dtype == "float16":
-        return T.bind(_widen(T.cast(x, _typed("float16", lanes)), "float16", lanes))
-    if dtype == "bfloat16":
-        bits = _rounded_bits(T.reinterpret(_typed("uint32", lanes), x), lanes)
-        bits = bits & _uints(0xFFFF0000, lanes)
-        return T.bind(T.reinterpret(_typed("float32", lanes), bits))
-    return x
-
-
-def _encode(x: Expression, codec: Codec, lanes: int) -> Expression:
-    """Return as stored what has been rounded to the codec's dtype.
-
-    float32 is rounded to bfloat16 here, but truncated from the largest bfloat16 on, as MLC does.
-    """
-    if codec.stored == "float16":
-        return T.cast(x, _typed("float16", lanes))
-    if codec.stored == "float32":
-        return x
-    bits = T.bind(T.reinterpret(_typed("uint32", lanes), x))
-    if codec.dtype == "float32":
-        large = (bits & _uints(_MAGNITUDE, lanes)) >= _uints(_BFLOAT16_MAX, lanes)
-        bits = T.Select(large, bits, _rounded_bits(bits, lanes))
-    return T.cast(bits >> _uints(16, lanes), _typed("uint16", lanes))
-
-
-def _rounded_bits(bits: Expression, lanes: int) -> Expression:
-    """Return bits whose upper half is the nearest bfloat16, ties to even."""
-    odd = (bits >> _uints(16, lanes)) & _uints(1, lanes)
-    return bits + (odd + _uints(0x7FFF, lanes))
-
-
-def _widen(x: Expression, dtype: Dtype, lanes: int) -> Expression:
-    """Return elements as memory holds them in float32."""
-    if dtype == "bfloat16":
-        bits = T.cast(x, _typed("uint32", lanes)) << _uints(16, lanes)
-        return T.reinterpret(_typed("float32", lanes), bits)
-    return T.cast(x, _typed("float32", lanes)) if dtype == "float16" else x
-
-
 def _magnitude_bits(x: Expression) -> Expression:
     return T.reinterpret(f"int32x{LANES}", x) & _ints(_MAGNITUDE)
 
@@ -347,14 +318,6 @@ def _tree(join: Callable[[Any, Any], Any], parts: Sequence[Expression]) -> Expre
     return parts[0]
 
 
-def _memory(dtype: Dtype) -> str:
-    return "uint16" if dtype == "bfloat16" else dtype
-
-
-def _typed(dtype: str, lanes: int) -> str:
-    return dtype if lanes == 1 else f"{dtype}x{lanes}"
-
-
 def _long(value: int) -> Expression:
     return T.IntImm("int64", value)
 
@@ -369,11 +332,6 @@ def _floats(value: float) -> Expression:
 
 def _ints(value: int) -> Expression:
     return T.Broadcast(T.IntImm("int32", value), LANES)
-
-
-def _uints(value: int, lanes: int) -> Expression:
-    one = T.IntImm("uint32", value)
-    return one if lanes == 1 else T.Broadcast(one, lanes)
 
 
 def _ramp(start: Expression, lanes: int = LANES) -> Expression:

@@ -23,7 +23,7 @@ from olmo.kernels import Codecs, codecs
 from olmo.quantization import Quantization
 from olmo.source_tensor import SourceTensor
 from olmo.tensor_cache import Encoding
-from olmo.weight_block import Buffers, Encoded, Rows, encode_rows
+from olmo.weight_block import Buffers, Encoded, Rows, encode_rows, largest_magnitude
 from olmo.weight_output import ConversionReport, Output, OutputInProgress, WeightPlace
 from olmo.weights import weights
 
@@ -108,10 +108,9 @@ def convert_all(
     with ExitStack() as stack:
         tensors = stack.enter_context(open_checkpoint(source, config, source_format))
         made = [stack.enter_context(OutputInProgress(output, config)) for output in outputs]
-        blocks = _blocks(config, tensors, made)
         done = 0
         pipeline = _Pipeline(codecs(kernels), threads or _processors())
-        for block in pipeline.run(blocks):
+        for block in pipeline.run(_blocks(config, tensors, made, pipeline.largest)):
             done += math.prod(block.rows.shape)
             if progress is not None:
                 progress(done, total)
@@ -119,19 +118,29 @@ def convert_all(
 
 
 def _blocks(
-    config: OLMoConfig, tensors: Mapping[str, SourceTensor], made: Sequence[OutputInProgress]
+    config: OLMoConfig,
+    tensors: Mapping[str, SourceTensor],
+    made: Sequence[OutputInProgress],
+    largest: Callable[[Sequence[Rows]], float],
 ) -> Iterator[_Block]:
+    """Yield every weight in blocks of rows; one whose scale has to be known is read twice."""
     for weight in weights(config):
         places = [(output, WeightPlace(output, weight)) for output in made]
         count = max(1, BLOCK_ELEMENTS // weight.shape[1])
-        before = 0
-        for source in weight.sources:
-            for start in range(0, source.shape[0], count):
-                stop = min(start + count, source.shape[0])
-                rows = Rows(tensors[source.name], start, stop)
-                last = before + stop == weight.shape[0]
-                yield _Block(rows, before + start, places, last)
-            before += source.shape[0]
+        parts = [
+            Rows(tensors[source.name], start, min(start + count, source.shape[0]))
+            for source in weight.sources
+            for start in range(0, source.shape[0], count)
+        ]
+        if any(place.needs_largest for _, place in places):
+            found = largest(parts)
+            for _, place in places:
+                if place.needs_largest:
+                    place.see_largest(found)
+        row = 0
+        for rows in parts:
+            yield _Block(rows, row, places, row + rows.shape[0] == weight.shape[0])
+            row += rows.shape[0]
 
 
 class _Pipeline:
@@ -161,9 +170,13 @@ class _Pipeline:
             finally:
                 pool.shutdown(cancel_futures=True)
 
+    def largest(self, rows: Sequence[Rows]) -> float:
+        """Return the largest magnitude among rows, read here while blocks are on their way."""
+        return largest_magnitude(rows, self._codecs, self._buffers)
+
     def _store(self, block: _Block) -> Mapping[Codec, Encoded]:
-        dtypes = {place.codec: place.dtype for _, place in block.places}
-        encoded = encode_rows(block.rows, dtypes, self._codecs, self._buffers)
+        scales = {place.codec: place.scale for _, place in block.places}
+        encoded = encode_rows(block.rows, scales, self._codecs, self._buffers)
         for _, place in block.places:
             place.put(block.row, encoded[place.codec])
         return encoded

@@ -1,4 +1,4 @@
-"""float8 as MLC LLM stores it: per-tensor scales, and casts as TVM's code for CPUs makes them.
+"""float8 as MLC LLM stores it: casts as TVM's code for CPUs makes them, and scales of whole matrices.
 
 TVM lowers a cast to float8 to integer operations on the float32 bits (its FP8ComputeLegalize pass):
 the mantissa is rounded to nearest, ties to even, and the exponent is rebiased. It knows no
@@ -7,61 +7,59 @@ results differ from IEEE's in the two smallest binades only. Found by comparing 
 every weight of two converted models, with what the compiled cast gives.
 """
 
-from dataclasses import dataclass
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from olmo.float8_formats import FLOAT8
 from olmo.floats import F32, round_to_float16
 
 _MANTISSA = 23  # bits of float32
 _BIAS = 127
+_MAGNITUDE = np.uint32(0x7FFFFFFF)
+
+# The scale of activations before anyone has calibrated it. MLC's conversion leaves this number as
+# its memory happens to be; its calibration then writes it. 1 divides nothing.
+UNCALIBRATED = np.ones(1, np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class Float8:
-    """A float8 format: bits of its mantissa, bias of its exponent, its largest value."""
-
-    mantissa: int
-    bias: int
-    largest: float
-
-
-E4M3 = Float8(3, 7, 448.0)
-E5M2 = Float8(2, 15, 57344.0)
-
-# Scales are never below this share of the smallest step (MLC took it from TensorRT-LLM).
-_SMALLEST_SCALE = 1.0 / (E4M3.largest * 512.0)
-
-
-def encode_float8(x: F32, form: Float8) -> NDArray[np.uint8]:
-    """Return the bits of x, of any shape, whose magnitudes are at most the format's largest."""
-    drop = _MANTISSA - form.mantissa
-    bits = np.abs(x).view(np.uint32).astype(np.int64)
-    rounded = (bits + ((bits >> drop) & 1) + ((1 << (drop - 1)) - 1)) >> drop
-    code = rounded - ((_BIAS - form.bias) << form.mantissa)
-    signed = code | (np.signbit(x).astype(np.int64) << 7)
-    return np.where(code < 0, 0, signed).astype(np.uint8)
+def encode_float8(x: F32, dtype: str) -> NDArray[np.uint8]:
+    """Return the bits of x in the named dtype; magnitudes above its largest become the largest."""
+    form = FLOAT8[dtype]
+    drop = np.uint32(_MANTISSA - form.mantissa)
+    signs = x.view(np.uint32) & ~_MAGNITUDE
+    bits = x.view(np.uint32) & _MAGNITUDE
+    np.minimum(bits, np.float32(form.largest).view(np.uint32), out=bits)
+    odd = bits >> drop
+    odd &= np.uint32(1)
+    bits += odd
+    bits += np.uint32((1 << (int(drop) - 1)) - 1)
+    bits >>= drop
+    lowest = np.uint32((_BIAS - form.bias) << form.mantissa)
+    small = bits < lowest
+    bits -= lowest
+    bits |= signs >> np.uint32(24)
+    bits[small] = 0
+    return bits.astype(np.uint8)
 
 
-def e4m3_scale(largest: float) -> np.float32:
-    """Return the scale of a matrix whose largest magnitude, as float16, is `largest`.
+def decode_float8(bits: NDArray[np.uint8], dtype: str) -> F32:
+    """Return the values of float8 bits, subnormal numbers included."""
+    kind: Any = getattr(ml_dtypes, dtype)
+    values: F32 = bits.view(kind).astype(np.float32)
+    return values
 
-    The division is rounded to float16, as all of it is in MLC's model dtype.
+
+def matrix_scale(largest: float) -> F32:
+    """Return the scale, [1], of a matrix in e4m3 whose largest magnitude is given.
+
+    All is rounded to float16, MLC's model dtype. The scale is never below 1 / (448 * 512), which
+    MLC took from TensorRT-LLM.
     """
-    scale = np.array([largest, _SMALLEST_SCALE], np.float32)
-    scale[0] /= np.float32(E4M3.largest)
-    return np.float32(round_to_float16(scale).max())
-
-
-def quantize_e4m3(w: F32, scale: np.float32) -> NDArray[np.uint8]:
-    """Return the bits of a matrix divided by its scale; w is cast to float16 first."""
-    x = round_to_float16(w.copy()) / scale
-    limit = np.float32(E4M3.largest)
-    return encode_float8(np.clip(x, -limit, limit), E4M3)
-
-
-def quantize_e5m2(w: F32) -> NDArray[np.uint8]:
-    """Return the bits of a matrix without a scale; w is cast to float16 first."""
-    limit = np.float32(E5M2.largest)
-    return encode_float8(np.clip(round_to_float16(w.copy()), -limit, limit), E5M2)
+    limit = FLOAT8["float8_e4m3fn"].largest
+    scale = round_to_float16(np.array([largest], np.float32))
+    scale /= np.float32(limit)
+    smallest = round_to_float16(np.array([1.0 / (limit * 512.0)], np.float32))
+    return np.maximum(round_to_float16(scale), smallest, out=scale)

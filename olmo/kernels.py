@@ -32,7 +32,10 @@ class Codecs(Protocol):
     def encode(
         self, codec: Codec, w: F32, out: NDArray[Any], scales: NDArray[Any] | None
     ) -> RowErrors:
-        """Write the rows of w [N, K] to `out`, and the scales of groups to `scales`."""
+        """Write the rows of w [N, K] to `out`, and the scales of groups to `scales`.
+
+        Of a codec with one scale for the whole matrix, `scales` is that scale, and is read.
+        """
 
 
 class Kernels:
@@ -73,8 +76,10 @@ class Kernels:
             _require(out, np.dtype(np.uint32), (rows, words))
             _require(kept, STORED[codec.stored], (rows, groups))
         else:
-            kept = out  # not used
+            kept = out if scales is None else scales  # not used but for the one scale of a matrix
             _require(out, STORED[codec.stored], w.shape)
+            if codec.scale:
+                _require(kept, np.dtype(np.float32), (1,))
         errors = RowErrors.empty(rows)
         scratch = np.empty(2 * groups, np.float32)
         arrays = (w, out, kept, scratch, errors.sums, errors.largest, errors.magnitudes)

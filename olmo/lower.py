@@ -44,6 +44,9 @@ COMPILED = (
     "q4f32_1",
     "q4f16_awq",
     "q4f16_autoawq",
+    "e5m2_e5m2_f16",
+    "e4m3_e4m3_f16",
+    "e4m3_e4m3_f16_max_calibrate",
 )
 
 

@@ -11,6 +11,9 @@ the scale and computes the rest in float32; `exact_divisor` divides by the scale
 rounding. 0 / 0, so every element of an all-zero group, gives q = 0. Positions past K hold 0. The
 value of q is (q - max_int) * scale, with the scale as the file keeps it.
 
+Matrices in float8 (see `olmo.float8`) are cast to float16 first, and divided by their scale, if
+they have one, in float32. The value of q is then q * scale, with the scale as the file keeps it.
+
 Errors are summed in an order that does not depend on the machine: in each group (or each 32
 elements, where there are none) lane i adds up elements i, i + 8, i + 16 … in float32; these sums
 are added group after group in float64, and at the end of the row neighbouring lanes, three times.
@@ -22,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olmo.codec import LANES, Codec, Dtype
+from olmo.float8 import decode_float8, encode_float8
+from olmo.float8_formats import FLOAT8
 from olmo.floats import (
     F32,
     U32,
@@ -37,6 +42,9 @@ STORED: dict[Dtype, np.dtype[Any]] = {
     "float16": np.dtype("<f2"),
     "bfloat16": np.dtype("<u2"),
     "float32": np.dtype("<f4"),
+    "float8_e4m3fn": np.dtype(np.uint8),
+    "float8_e5m2": np.dtype(np.uint8),
+    "uint32": np.dtype("<u4"),
 }
 
 
@@ -57,9 +65,11 @@ class NumpyCodecs:
     ) -> RowErrors:
         """Write the rows of w [N, K] to `out`, and the scales of groups to `scales`.
 
-        `out` is [N, K] in the stored dtype (bfloat16 as uint16) or [N, words] uint32, `scales`
-        [N, groups] in the stored dtype. w is not changed. What is written for a NaN, an infinity
-        or a value beyond the codec's dtype has no meaning; the magnitudes tell of it.
+        `out` is [N, K] in the stored dtype (bfloat16 as uint16, float8 as uint8) or [N, words]
+        uint32, `scales` [N, groups] in the stored dtype. Of a codec with one scale for the whole
+        matrix, `scales` is that scale, [1] float32, and is read. w is not changed. What is written
+        for a NaN, an infinity or a value beyond the codec's dtype has no meaning; the magnitudes
+        tell of it.
         """
         padded = _in_groups(w, codec)
         with np.errstate(all="ignore"):
@@ -71,9 +81,9 @@ class NumpyCodecs:
                     scales[...] = _encoded(scale, codec)
                 values = _dequantized(fields, _kept(scale, codec), codec)
             else:
-                encoded = _encoded_values(padded, codec)
+                encoded = _encoded_values(padded, codec, scales)
                 out[...] = encoded.reshape(len(w), -1)[:, : w.shape[1]]
-                values = _decoded(encoded, codec)
+                values = _decoded(encoded, codec, scales)
             distances = np.abs(values - padded).reshape(*padded.shape[:2], -1, LANES)
             _clear_padding(distances.reshape(padded.shape), w.shape[1], codec)
             return RowErrors(
@@ -127,12 +137,20 @@ def _encoded(x: F32, codec: Codec) -> NDArray[Any]:
     return x
 
 
-def _encoded_values(w: F32, codec: Codec) -> NDArray[Any]:
-    """Return as stored what is not quantized; numpy's own cast keeps the sign of zeros."""
+def _encoded_values(w: F32, codec: Codec, scale: F32 | None) -> NDArray[Any]:
+    """Return as stored what is not in groups; numpy's own cast keeps the sign of zeros."""
+    if codec.stored in FLOAT8:
+        x = _rounded(w, codec.dtype)
+        if scale is not None:
+            x /= scale
+        return encode_float8(x, codec.stored)
     return _encoded(w if codec.dtype == "float16" else _rounded(w, codec.dtype), codec)
 
 
-def _decoded(stored: NDArray[Any], codec: Codec) -> F32:
+def _decoded(stored: NDArray[Any], codec: Codec, scale: F32 | None) -> F32:
+    if codec.stored in FLOAT8:
+        values = decode_float8(stored, codec.stored)
+        return values if scale is None else values * _rounded(scale, codec.scale)
     return decode_bfloat16(stored) if codec.stored == "bfloat16" else stored.astype(np.float32)
 
 

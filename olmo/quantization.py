@@ -6,7 +6,7 @@ nor tvm: the arithmetic is in `olmo.group_quantization`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from olmo.errors import OlmoError, unknown
 
@@ -21,8 +21,9 @@ class Quantization:
     `model_dtype` is the dtype of activations, scales and unquantized weights. A group quantization
     stores `group_size` elements along K with one scale, `bits` each, packed into uint32 words, the
     lowest bits first; stored values run from 0 to 2·`max_int`. Layout NK keeps [out, in], KN is
-    transposed (the embedding is always NK). `unsupported` is the reason why it cannot be built,
-    None where it can.
+    transposed (the embedding is always NK). An fp8 quantization stores elements of `weight_dtype`
+    with the float32 numbers named in `scales`, one each of a whole matrix. `unsupported` is the
+    reason why it cannot be built, None where it can.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Quantization:
     quantize_embedding: bool = True
     quantize_final_fc: bool = True
     weight_dtype: str = "uint32"
+    scales: tuple[str, ...] = ()
     unsupported: str | None = None
 
     @property
@@ -54,9 +56,6 @@ class Quantization:
     def words(self, k: int) -> int:
         """Return the number of uint32 words along an input dimension of `k` elements."""
         return self.groups(k) * (self.group_size // self.per_word)
-
-
-_LATER = "its kernels are not built yet"
 
 
 def _plain(name: str, dtype: str, unsupported: str | None = None) -> Quantization:
@@ -86,22 +85,9 @@ def _group(
     )
 
 
-def _linears_only(
-    name: str, kind: Kind, weight_dtype: str, unsupported: str | None = None
-) -> Quantization:
-    awq = kind == "awq"
-    return Quantization(
-        name,
-        kind,
-        "float16",
-        bits=4 if awq else 8,
-        group_size=128 if awq else 0,
-        max_int=7 if awq else 0,
-        quantize_embedding=False,
-        quantize_final_fc=False,
-        weight_dtype=weight_dtype,
-        unsupported=unsupported,
-    )
+def _linears_only(name: str, kind: Kind, weight_dtype: str, **fields: Any) -> Quantization:
+    fields |= {"quantize_embedding": False, "quantize_final_fc": False}
+    return Quantization(name, kind, "float16", weight_dtype=weight_dtype, **fields)
 
 
 _ALL = (
@@ -116,16 +102,18 @@ _ALL = (
     _group("q4bf16_0", "bfloat16", 4, layout="KN"),
     _group("q4bf16_1", "bfloat16", 4),
     _group("q4f32_1", "float32", 4),
-    _linears_only("q4f16_awq", "awq", "uint32"),
-    _linears_only("q4f16_autoawq", "awq", "uint32"),
-    _linears_only("e5m2_e5m2_f16", "fp8", "float8_e5m2", _LATER),
-    _linears_only("e4m3_e4m3_f16", "fp8", "float8_e4m3fn", _LATER),
-    _linears_only("e4m3_e4m3_f16_max_calibrate", "fp8", "float8_e4m3fn", _LATER),
+    _linears_only("q4f16_awq", "awq", "uint32", bits=4, group_size=128, max_int=7),
+    _linears_only("q4f16_autoawq", "awq", "uint32", bits=4, group_size=128, max_int=7),
+    _linears_only("e5m2_e5m2_f16", "fp8", "float8_e5m2"),
+    _linears_only(
+        "e4m3_e4m3_f16", "fp8", "float8_e4m3fn", scales=("q_scale", "q_calibration_scale")
+    ),
+    _linears_only("e4m3_e4m3_f16_max_calibrate", "fp8", "float8_e4m3fn", scales=("q_scale",)),
     _linears_only(
         "q4f16_ft",
         "ft",
         "int8",
-        "its CUTLASS kernels are absent from the apache-tvm runtime",
+        unsupported="its CUTLASS kernels are absent from the apache-tvm runtime",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Linear and embedding layers over plain, group-quantized and AWQ weights.
+"""Linear and embedding layers over plain, group-quantized, AWQ and float8 weights.
 
 Every matrix product is one tensor expression with these stages, by which schedules know them:
 
@@ -6,7 +6,8 @@ Every matrix product is one tensor expression with these stages, by which schedu
 - `scale`: the scales of a quantized weight in the accumulation dtype;
 - `dequantize`: the weight [out, in] in the accumulation dtype: a cast, or `(q - max_int) * scale`
   rounded to the model dtype, so that a library computes with the values that
-  `olmo.group_quantization.dequantize` gives; of AWQ `(q - zero) * scale`, as in `olmo.awq`;
+  `olmo.group_quantization.dequantize` gives; of AWQ `(q - zero) * scale`, as in `olmo.awq`; of
+  float8 `q * scale`, not rounded, as in `olmo.dequantized`;
 - `NT_matmul`: `sum_k activation[i, k] * dequantize[j, k]` in the accumulation dtype;
 - `matmul_cast`: the product in the output dtype.
 
@@ -24,6 +25,7 @@ from tvm import te, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor, op
 
+from olmo.float8_formats import FLOAT8
 from olmo.quantization import Quantization
 from olmo.weights import Role
 
@@ -35,7 +37,7 @@ _Element = Callable[[tirx.Expr, tirx.Expr], tirx.Expr]
 
 def linear(
     quantization: Quantization, role: Role, in_features: int, out_features: int
-) -> "PlainLinear | GroupLinear | AwqLinear":
+) -> "PlainLinear | GroupLinear | AwqLinear | Float8Linear":
     """Return the layer y = x Wᵀ for a weight [out_features, in_features] of this role."""
     quantized = quantization.quantize_final_fc if role == "final_fc" else True
     if quantization.kind == "group" and quantized:
@@ -43,6 +45,8 @@ def linear(
         return GroupLinear(quantization, in_features, out_features, transposed=transposed)
     if quantization.kind == "awq" and quantized:
         return AwqLinear(quantization, in_features, out_features)
+    if quantization.kind == "fp8" and quantized:
+        return Float8Linear(quantization, in_features, out_features)
     return PlainLinear(quantization, in_features, out_features)
 
 
@@ -132,6 +136,34 @@ class AwqLinear(nn.Module):
         return op.tensor_expr_op(product, "awq_linear", [x, self.qweight, self.qzeros, self.scales])
 
 
+class Float8Linear(nn.Module):
+    """A linear layer whose `q_weight` is float8, with `q_scale` where the matrix has a scale.
+
+    Activations are not rounded to float8, so `q_calibration_scale`, which would scale them, is a
+    parameter without use.
+    """
+
+    def __init__(self, quantization: Quantization, in_features: int, out_features: int) -> None:
+        q = quantization
+        self.q_weight = nn.Parameter((out_features, in_features), q.weight_dtype)
+        for name in q.scales:
+            setattr(self, name, nn.Parameter((1,), "float32"))
+        self.quantization = q
+        self.in_features = in_features
+        self.out_features = out_features
+
+    def forward(self, x: Tensor, out_dtype: str | None = None) -> Tensor:
+        """Return x Wᵀ: [rows, in] to [rows, out], in `out_dtype` (default: the model dtype)."""
+        dtype = out_dtype or self.quantization.model_dtype
+
+        def product(a: te.Tensor, weight: te.Tensor, *scale: te.Tensor) -> te.Tensor:
+            element = _float8(weight, self.quantization, *scale)
+            return _matmul(a, element, (self.out_features, self.in_features), dtype)
+
+        scales = [self.q_scale] if self.quantization.scales else []
+        return op.tensor_expr_op(product, "float8_linear", [x, self.q_weight, *scales])
+
+
 class PlainEmbedding(PlainLinear):
     """An embedding table stored in the model dtype; `forward` is its use as the output layer."""
 
@@ -195,6 +227,21 @@ def _awq(words: te.Tensor, zeros: te.Tensor, scales: te.Tensor, q: Quantization)
         difference = value(words, column, row) - value(zeros, group, row)
         exact = difference.astype(ACCUMULATE) * scale[group, row]
         return exact.astype(q.model_dtype).astype(ACCUMULATE)
+
+    return element
+
+
+def _float8(weight: te.Tensor, q: Quantization, scale: te.Tensor | None = None) -> _Element:
+    form = FLOAT8[q.weight_dtype]
+    factor = tirx.const(2.0 ** (15 - form.bias), ACCUMULATE)
+
+    def element(row: tirx.Expr, column: tirx.Expr) -> tirx.Expr:
+        # By way of float16: its bits in place, subnormal numbers included, then the bias.
+        bits = tirx.reinterpret("uint8", weight[row, column]).astype("uint16")
+        sign = (bits & tirx.const(0x80, "uint16")) << tirx.const(8, "uint16")
+        rest = (bits & tirx.const(0x7F, "uint16")) << tirx.const(10 - form.mantissa, "uint16")
+        exact = tirx.reinterpret("float16", sign | rest).astype(ACCUMULATE) * factor
+        return exact if scale is None else exact * scale[0]
 
     return element
 

@@ -73,12 +73,14 @@ def is_file_of_cache(name: str) -> bool:
     return name in {MANIFEST, BFLOAT16_MANIFEST} or name == f"params_shard_{number}.bin"
 
 
+def stored_dtype(dtype: str, encoding: Encoding) -> str:
+    """Return the dtype that the file holds for parameters of this dtype."""
+    return "bfloat16" if encoding == "f32-to-bf16" and dtype == "float32" else dtype
+
+
 def stored_bytes(parameter: Parameter, encoding: Encoding) -> int:
     """Return how many bytes the file holds for a parameter."""
-    itemsize = DTYPES[parameter.dtype].itemsize
-    if encoding == "f32-to-bf16" and parameter.dtype == "float32":
-        itemsize = 2
-    return math.prod(parameter.shape) * itemsize
+    return math.prod(parameter.shape) * DTYPES[stored_dtype(parameter.dtype, encoding)].itemsize
 
 
 def plan_shards(

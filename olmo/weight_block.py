@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -81,24 +81,39 @@ class Buffers:
 
 
 def encode_rows(
-    rows: Rows, dtypes: Mapping[Codec, str], codecs: Codecs, buffers: Buffers
+    rows: Rows, scales: Mapping[Codec, F32 | None], codecs: Codecs, buffers: Buffers
 ) -> dict[Codec, Encoded]:
     """Read rows and encode them with each codec.
 
-    `dtypes` names the dtype that weights stored with a codec must fit. Arrays of the result are
+    `scales` has the scale, [1], of codecs with one for the whole matrix. Arrays of the result are
     from `buffers`, to be given back.
 
     Raises:
-        OlmoError: the rows cannot be read, or hold a NaN, an infinity or a value beyond the dtype.
+        OlmoError: the rows cannot be read, or hold a NaN, an infinity or a value beyond the dtype
+            of a codec.
     """
     with buffers.lent(rows.shape, np.dtype(np.float32)) as w:
         _read(rows, w, codecs, buffers)
         found = {}
-        for codec, dtype in dtypes.items():
-            found[codec] = _encode(codec, w, codecs, buffers)
-            if not found[codec].errors.magnitude < overflow_limit(dtype):  # true for NaN
-                raise _refusal(rows, w, dtype)
+        for codec, scale in scales.items():
+            found[codec] = _encode(codec, w, scale, codecs, buffers)
+            if not found[codec].errors.magnitude < overflow_limit(codec.dtype):  # true for NaN
+                raise _refusal(rows, w, codec.dtype)
         return found
+
+
+def largest_magnitude(rows: Sequence[Rows], codecs: Codecs, buffers: Buffers) -> float:
+    """Read rows; return the largest of their magnitudes, NaN if one of them is.
+
+    Raises:
+        OlmoError: the rows cannot be read.
+    """
+    largest = np.float32(0)
+    for part in rows:
+        with buffers.lent(part.shape, np.dtype(np.float32)) as w:
+            _read(part, w, codecs, buffers)
+            largest = np.maximum(largest, np.maximum(w.max(), -w.min()))
+    return float(largest)
 
 
 def _read(rows: Rows, w: F32, codecs: Codecs, buffers: Buffers) -> None:
@@ -113,11 +128,11 @@ def _read(rows: Rows, w: F32, codecs: Codecs, buffers: Buffers) -> None:
         codecs.widen(tensor.dtype, bits, w)
 
 
-def _encode(codec: Codec, w: F32, codecs: Codecs, buffers: Buffers) -> Encoded:
+def _encode(codec: Codec, w: F32, scale: F32 | None, codecs: Codecs, buffers: Buffers) -> Encoded:
     n, k = w.shape
     if not codec.bits:
         out = buffers.take((n, k), STORED[codec.stored])
-        return Encoded(out, None, codecs.encode(codec, w, out, None))
+        return Encoded(out, None, codecs.encode(codec, w, out, scale))
     groups = codec.groups(k)
     out = buffers.take((n, groups * codec.words_per_group), np.dtype(np.uint32))
     scales = buffers.take((n, groups), STORED[codec.stored])

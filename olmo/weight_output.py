@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from olmo.codec import Codec
 from olmo.config import OLMoConfig
+from olmo.float8 import UNCALIBRATED, matrix_scale
+from olmo.floats import F32, encode_bfloat16
 from olmo.group_quantization import group_codec
 from olmo.numpy_codec import STORED
 from olmo.publish import staged
@@ -27,6 +29,7 @@ from olmo.tensor_cache import (
     is_file_of_cache,
     plan_shards,
     stored_bytes,
+    stored_dtype,
 )
 from olmo.weight_block import Encoded
 from olmo.weights import Weight, is_quantized, is_transposed, parameters, stored
@@ -138,35 +141,44 @@ class WeightPlace:
     """Where the rows of one weight go in one output.
 
     Rows of its first tensor are in the file's order, and go there at once. Others wait in memory
-    until the weight ends: scales, and all tensors that are transposed.
+    until the weight ends: scales, and all tensors that are transposed. Where the whole weight has
+    one scale, `needs_largest` is true, and `see_largest` comes before any rows.
     """
 
     def __init__(self, making: OutputInProgress, weight: Weight) -> None:
         q, encoding = making.output.quantization, making.output.encoding
-        shortened = q.model_dtype == "float32" and encoding == "f32-to-bf16"
-        as_stored = "bfloat16" if shortened else q.model_dtype
-        grouped = is_quantized(weight, q)
-        self.dtype = q.model_dtype
+        self.codec = _codec(weight, q, encoding)
+        self.scale: F32 | None = None
         self._weight = weight
         self._writer = making.writer
-        self._transposed = grouped and is_transposed(weight, q)
-        if grouped:
-            self.codec = group_codec(q, as_stored, transposed=self._transposed)
-        else:
-            self.codec = Codec(q.model_dtype, as_stored)
         tensors = stored(weight, q)
+        self._transposed = bool(self.codec.bits) and is_transposed(weight, q)
         self._first = None if self._transposed else tensors[0]
+        waiting = tensors if self._transposed else tensors[1:]
         self._waiting = [
-            (t.name, np.empty(t.shape, np.uint32 if t.dtype == "uint32" else STORED[as_stored]))
-            for t in (tensors if self._transposed else tensors[1:])
+            (t.name, np.empty(t.shape, STORED[stored_dtype(t.dtype, encoding)])) for t in waiting
         ]
         self._errors: list[RowErrors] = []
+
+    @property
+    def needs_largest(self) -> bool:
+        """Whether the largest magnitude of the weight has to be known."""
+        return bool(self.codec.scale)
+
+    def see_largest(self, largest: float) -> None:
+        """Take the largest magnitude of the weight, and find its scale."""
+        self.scale = matrix_scale(largest)
+        for name, whole in self._waiting:
+            value = self.scale if name.endswith(".q_scale") else UNCALIBRATED
+            whole[...] = encode_bfloat16(value) if self.codec.scale == "bfloat16" else value
 
     def put(self, row: int, encoded: Encoded) -> None:
         """Put rows, from `row` of the weight on, in place; from any thread."""
         if self._first is not None:
             self._writer.place(self._first.name, row * encoded.out[0].nbytes, encoded.out)
-        for (_, whole), rows in zip(self._waiting, self._arrays_that_wait(encoded), strict=True):
+        if self.codec.scale:
+            return
+        for (_, whole), rows in zip(self._waiting, self._rows_that_wait(encoded), strict=True):
             if self._transposed:
                 whole[:, row : row + len(rows)] = rows.T
             else:
@@ -185,6 +197,17 @@ class WeightPlace:
         total = total_of(self._errors) / math.prod(self._weight.shape)
         return WeightError(self._weight.name, largest_of(self._errors), total)
 
-    def _arrays_that_wait(self, encoded: Encoded) -> Sequence[NDArray[Any]]:
+    def _rows_that_wait(self, encoded: Encoded) -> Sequence[NDArray[Any]]:
         arrays = [] if encoded.scales is None else [encoded.scales]
         return [encoded.out, *arrays] if self._transposed else arrays
+
+
+def _codec(weight: Weight, q: Quantization, encoding: Encoding) -> Codec:
+    """Return how a quantization stores the rows of a weight."""
+    as_stored = stored_dtype(q.model_dtype, encoding)
+    if not is_quantized(weight, q):
+        return Codec(q.model_dtype, as_stored)
+    if q.kind == "fp8":
+        scale = stored_dtype("float32", encoding) if q.scales else ""
+        return Codec(q.model_dtype, q.weight_dtype, scale=scale)
+    return group_codec(q, as_stored, transposed=is_transposed(weight, q))

@@ -186,6 +186,14 @@ def stored(weight: Weight, quantization: Quantization) -> tuple[Parameter, ...]:
             )
             for part in awq_sources(Source(weight.name, weight.shape), quantization)
         )
+    if quantization.kind == "fp8":
+        return (
+            Parameter(f"{weight.name}.q_weight", (n, k), quantization.weight_dtype),
+            *(
+                Parameter(f"{weight.name}.{scale}", (1,), "float32")
+                for scale in quantization.scales
+            ),
+        )
     if quantization.kind != "group":
         raise OlmoError(f"{quantization.name} cannot be built: {quantization.unsupported}")
     packed, scales = (n, quantization.words(k)), (n, quantization.groups(k))

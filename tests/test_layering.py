@@ -27,6 +27,7 @@ TVM = {
     "olmo/canonical_ir.py",
     "olmo/code_generation.py",
     "olmo/codec_kernels.py",
+    "olmo/float_kernels.py",
     "olmo/compile.py",
     "olmo/cpu_attention.py",
     "olmo/cpu_schedule.py",

@@ -11,6 +11,8 @@ from olmo.kernels import Codecs
 from olmo.numpy_codec import STORED
 from olmo.row_errors import RowErrors
 
+MATRIX_SCALE = 3.1e-4  # of codecs with one scale for a whole matrix
+
 
 def encode(
     codecs: Codecs, codec: Codec, w: F32
@@ -18,7 +20,8 @@ def encode(
     n, k = w.shape
     if not codec.bits:
         out = np.empty((n, k), STORED[codec.stored])
-        return out, None, codecs.encode(codec, w, out, None)
+        scale = np.array([MATRIX_SCALE], np.float32) if codec.scale else None
+        return out, None, codecs.encode(codec, w, out, scale)
     groups = codec.groups(k)
     words = np.empty((n, groups * codec.words_per_group), np.uint32)
     scales = np.empty((n, groups), STORED[codec.stored])

@@ -6,10 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from olmo.codec import CODECS, Codec
-from olmo.floats import F32, decode_bfloat16
+from olmo.float8_formats import FLOAT8
+from olmo.floats import F32, decode_bfloat16, round_to
 from olmo.numpy_codec import STORED, NumpyCodecs
 from olmo.row_errors import largest_of, total_of
-from tests.olmo.encoded import encode
+from olmo.tensor_cache import DTYPES
+from tests.olmo.encoded import MATRIX_SCALE, encode
 from tests.olmo.matrices import matrices
 
 CASTS = [codec for codec in CODECS if not codec.bits]
@@ -19,6 +21,10 @@ GROUPS = [codec for codec in CODECS if codec.bits]
 def values(codec: Codec, w: F32) -> F32:
     """What the codec's output stands for, element by element."""
     out, scales, _ = encode(NumpyCodecs(), codec, w)
+    if codec.stored in FLOAT8:
+        found = out.view(DTYPES[codec.stored]).astype(np.float32)
+        factor = np.array([MATRIX_SCALE if codec.scale else 1], np.float32)
+        return found * round_to(factor, codec.scale)
     if scales is None:
         return decode_bfloat16(out) if codec.stored == "bfloat16" else out.astype(np.float32)
     kept = decode_bfloat16(scales) if codec.stored == "bfloat16" else scales.astype(np.float32)

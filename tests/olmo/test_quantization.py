@@ -17,6 +17,9 @@ SUPPORTED = [
     "q4f32_1",
     "q4f16_awq",
     "q4f16_autoawq",
+    "e5m2_e5m2_f16",
+    "e4m3_e4m3_f16",
+    "e4m3_e4m3_f16_max_calibrate",
 ]
 
 

@@ -44,6 +44,8 @@ def test_golden_logits_in_every_way(built: Library, checkpoint: str, tolerance: 
         ("pub-a", "q0bf16", 2e-2),
         ("pub-a", "q4f16_0", 2e-2),
         ("pub-b", "q3f16_0", 2e-2),
+        ("pub-a", "e4m3_e4m3_f16", 2e-2),
+        ("pub-a", "e5m2_e5m2_f16", 2e-2),
     ],
 )
 def test_logits_of_the_dequantized_weights(

@@ -69,7 +69,7 @@ class NodeReporter:
         build = f"{states[State.STALE] + states[State.BROKEN]} to build"
         waiting = states[State.WAITING]
         more = f", {waiting} after those" if waiting else ""
-        self._display = display(self._out, self._style, HEARTBEAT)
+        self._display = display(self._out, self._style, HEARTBEAT, session.board.progress)
         self._write(f"plan: {self._total} nodes: {cached} cached, 0 remote, {build}{more}")
         self._display.start(self._total)
 

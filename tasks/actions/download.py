@@ -15,8 +15,15 @@ from olmo.model_config import CONFIG_JSON, ModelConfig
 from tasks.actions import hub
 from tasks.actions.inspect import ARCHITECTURE, write_architecture
 
+PROGRESS = True
 
-def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:  # noqa: ARG001  (has none)
+
+def run(
+    params: Mapping[str, Any],
+    inputs: Path,  # noqa: ARG001  (has none)
+    outputs: Path,
+    progress: hub.Progress | None = None,
+) -> None:
     """Write the checkpoint's files and `architecture.json`.
 
     `files` of the parameters are taken where the commit has them, and the weights of the first of
@@ -36,7 +43,7 @@ def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:  # noqa
     if index is not None:
         names.append(index)
         weights = _indexed(commit, index)
-    found = hub.fetch(commit, [*names, *weights])
+    found = hub.fetch(commit, [*names, *weights], progress)
     fields = read_json(found[CONFIG_JSON])
     config = ModelConfig(fields, f"{commit}: {CONFIG_JSON}").checked()
     write_architecture(config, outputs / ARCHITECTURE)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from huggingface_hub import (
@@ -38,7 +39,10 @@ from huggingface_hub.utils.tqdm import tqdm
 
 from olmo.errors import OlmoError
 
+Progress = Callable[[int, int], None]
+
 PARALLEL = 8
+_BYTES_ON_DISK = "huggingface_hub.snapshot_download"  # the client's name of that bar
 _SHA256_DIGITS, _CHUNK = 64, 1 << 20
 
 
@@ -47,6 +51,7 @@ class Content:
     """How the Hub names a file's bytes: sha256 of a large file, else git's sha1 of a blob."""
 
     hash: str
+    size: int
 
     def is_of(self, path: Path) -> bool:
         """Return whether the file has these bytes."""
@@ -109,17 +114,20 @@ def commit(repo: str, revision: str) -> Commit:
             return Commit(repo, revision, None)
         raise _explained(error, repo, revision) from error
     files = {
-        entry.path: Content(entry.lfs.sha256 if entry.lfs else entry.blob_id)
+        entry.path: Content(entry.lfs.sha256 if entry.lfs else entry.blob_id, entry.size)
         for entry in tree
         if isinstance(entry, RepoFile)
     }
     return Commit(repo, revision, files)
 
 
-def fetch(wanted: Commit, names: Iterable[str]) -> dict[str, Path]:
+def fetch(
+    wanted: Commit, names: Iterable[str], progress: Progress | None = None
+) -> dict[str, Path]:
     """Return files of a commit by name, downloaded where the cache lacks them, each verified.
 
-    The paths lie in the Hub cache and are not symbolic links.
+    The paths lie in the Hub cache and are not symbolic links. `progress(done, total)` is called
+    with bytes, those that the cache has among them.
 
     Raises:
         OlmoError: a file cannot be had, or its bytes are not those that the Hub names; they are
@@ -133,7 +141,7 @@ def fetch(wanted: Commit, names: Iterable[str]) -> dict[str, Path]:
                 revision=wanted.revision,
                 allow_patterns=[glob.escape(name) for name in listed],
                 max_workers=PARALLEL,
-                tqdm_class=_Silent,
+                tqdm_class=_Silent if progress is None else _told(wanted, listed, progress),
                 local_files_only=wanted.files is None,
             )
         )
@@ -178,7 +186,8 @@ def _content(wanted: Commit, name: str, path: Path) -> Content:
             f"{wanted}: without the Hub, {name} cannot be verified",
             "run doit with the network",
         )
-    return Content(path.readlink().name)  # the cache names its blobs as the Hub does
+    # the cache names its blobs as the Hub does
+    return Content(path.readlink().name, path.stat().st_size)
 
 
 class _Silent(tqdm):
@@ -187,6 +196,36 @@ class _Silent(tqdm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         options = {**kwargs, "disable": True}
         super().__init__(*args, **options)  # type: ignore[no-untyped-call]  # has no annotations
+
+
+def _told(wanted: Commit, names: Iterable[str], progress: Progress) -> type[_Silent]:
+    """Return a bar that tells `progress` what arrives of files, from one thread at a time."""
+    if wanted.files is None:
+        return _Silent
+    sizes = {name: wanted.files[name].size for name in names}
+    done, total, lock = 0, sum(sizes.values()), Lock()
+    for name, size in sizes.items():
+        if isinstance(try_to_load_from_cache(wanted.repo, name, revision=wanted.revision), str):
+            done += size
+    progress(done, total)
+
+    class Told(_Silent):
+        """The client counts in bars of several kinds: this one listens to the bytes on disk."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._counts = kwargs.get("name") == _BYTES_ON_DISK
+
+        def update(self, n: float | None = 1) -> bool | None:
+            """Count bytes; a file that begins anew takes its own back."""
+            nonlocal done
+            if self._counts:
+                with lock:
+                    done += int(n or 0)
+                    progress(done, total)
+            return None
+
+    return Told
 
 
 @contextmanager

@@ -134,4 +134,4 @@ def test_content_is_named_as_git_and_the_hub_do(
 ) -> None:
     blob = tmp_path / name
     blob.write_bytes(content)
-    assert hub.Content(name).is_of(blob) == good
+    assert hub.Content(name, len(content)).is_of(blob) == good

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,12 @@ def client(
     close_session()
 
 
-def run(tmp_path: Path, **changes: Any) -> dict[str, Path]:
+def run(
+    tmp_path: Path, progress: Callable[[int, int], None] | None = None, **changes: Any
+) -> dict[str, Path]:
     outputs = Path(tempfile.mkdtemp(prefix="outputs", dir=tmp_path))
     try:
-        download.run({**PARAMETERS, **changes}, tmp_path, outputs)
+        download.run({**PARAMETERS, **changes}, tmp_path, outputs, progress)
     except OlmoError:
         assert not list(outputs.iterdir()), "something is left"
         raise
@@ -100,6 +102,32 @@ def test_fetches_what_is_needed_and_no_more(hub: Hub, tmp_path: Path) -> None:
         assert len(tensors) == 15
     assert not hub.asked("GET", "README")
     assert not hub.asked("GET", sha256(b"x"))
+
+
+def test_progress_tells_the_total_first(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
+    hub.cuts = [2500]
+    told: list[tuple[int, int]] = []
+    made = run(tmp_path, lambda done, total: told.append((done, total)))
+    files = [path for name, path in made.items() if name != "architecture.json"]
+    total = sum(path.stat().st_size for path in files)
+    known = len(hub.files[INDEX])  # had been fetched to know the others
+    assert told[0] == (known, total)
+    assert told[-1] == (total, total)
+    assert told == sorted(told)
+    assert len(told) > total // 2000
+    told.clear()
+    run(tmp_path, lambda done, total: told.append((done, total)))
+    assert told == [(total, total)]
+
+
+def test_progress_where_the_server_cannot_resume(hub: Hub, tmp_path: Path) -> None:
+    hub.cuts, hub.ranges = [1000], False
+    told: list[tuple[int, int]] = []
+    run(tmp_path, lambda done, total: told.append((done, total)))
+    assert told[-1][0] == told[-1][1]
 
 
 def test_a_listing_in_pages(hub: Hub, tmp_path: Path) -> None:

@@ -271,6 +271,16 @@ def test_parallel_builds_are_the_same(project: Project, parallel: list[str]) -> 
     assert project.executed() == set()
 
 
+@pytest.mark.parametrize("parallel", [[], ["-n", "2"], ["-n", "2", "-P", "thread"]])
+def test_how_far_an_action_is_can_be_seen_from_outside(
+    project: Project, parallel: list[str]
+) -> None:
+    project.doit(*parallel)
+    found = project.board.progress("step:b")
+    assert found is not None
+    assert (found.done, found.total) == (100, 100)
+
+
 def test_a_source_that_changes_under_an_action_is_not_recorded(project: Project) -> None:
     actions = project.root / "toyactions"
     target = project.source / "one.txt"

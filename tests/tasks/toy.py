@@ -18,6 +18,7 @@ from pathlib import Path
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
 
+from tasks.board import Board
 from tasks.graph import doit_config, doit_tasks, session
 from tasks.node import Graph, Node, Selection, Source, canonical_json, graph
 from tasks.reporter import executed
@@ -27,18 +28,21 @@ CONCAT = '''
 
     from pathlib import Path
 
+    PROGRESS = True
 
-    def run(params, inputs, outputs):
+
+    def run(params, inputs, outputs, progress):
         """Write the text and the inputs."""
-        run_batch([(params, outputs)], inputs)
+        run_batch([(params, outputs)], inputs, progress)
 
 
-    def run_batch(jobs, inputs):
+    def run_batch(jobs, inputs, progress):
         """Write the text of each job and the inputs."""
         with Path(__file__).with_name("runs").open("a") as runs:
             runs.write("run\\n")
         for params, outputs in jobs:
             write(params, inputs, outputs)
+        progress(100, 100 * len(jobs))
 
 
     def write(params, inputs, outputs):
@@ -83,6 +87,7 @@ class Project:
     root: Path
     cache: Path
     steps: dict[str, Step] = field(default_factory=dict)
+    board: Board = field(default_factory=lambda: Board(()))
 
     def __post_init__(self) -> None:
         actions = self.root / "toyactions"
@@ -124,6 +129,7 @@ class Project:
         try:
             return DoitMain(ModuleTaskLoader(namespace)).run(list(arguments)) or 0
         finally:
+            self.board = current.board
             sys.path.remove(str(self.root))
 
     def executed(self) -> set[str]:

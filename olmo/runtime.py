@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tvm
 from numpy.typing import NDArray
-from tvm import relax
+from tvm.runtime.vm import VirtualMachine
 
 from olmo.errors import OlmoError
 from olmo.tensor_cache import MANIFEST
@@ -213,7 +213,7 @@ def _open_library(library: Path, device: Any) -> Any:
     if not library.is_file():
         raise OlmoError(f"{library}: no such library", "compile it first: python -m olmo compile")
     try:
-        vm = relax.VirtualMachine(tvm.runtime.load_module(str(library)), device)
+        vm = VirtualMachine(tvm.runtime.load_module(str(library)), device)
         vm["_metadata"]
     except (RuntimeError, AttributeError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]

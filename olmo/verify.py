@@ -1,9 +1,7 @@
-"""Verify a library by running it: its logits against numpy, and the model's own questions.
-
-The report holds no time and no last digits, so equal artifacts have equal reports on any machine.
-"""
+"""Verify a library by running it: its logits against numpy, and the model's own questions."""
 
 import math
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,22 +18,18 @@ from olmo.json_file import read_json
 from olmo.quantization import quantization
 from olmo.runtime import Engine
 from olmo.tensor_cache_reader import TensorCache, read_tensor_cache
+from olmo.verification import Report, bound, executed
 
 PROMPT_TOKENS = 24
 DECODED_TOKENS = 6
 # Largest error of a right library, relative to the largest logit.
 TOLERANCES: Mapping[str, float] = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-2}
 
-# Errors are reported as the next of these, so that last digits are not in the report.
-LADDER = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-
 Logits = NDArray[np.float64]
 
 
-def verify(
-    model_dir: Path, library: Path, questions: Sequence[Mapping[str, str]] | None
-) -> dict[str, Any]:
-    """Return a report on the library with the weights and configuration of `model_dir`.
+def verify(model_dir: Path, library: Path, questions: Sequence[Mapping[str, str]] | None) -> Report:
+    """Return the report on the library with the weights and configuration of `model_dir`.
 
     Raises:
         OlmoError: the files do not belong together, a question is malformed, or the logits are
@@ -51,20 +45,16 @@ def verify(
             f"{library}: logits of {function} are off by {worst:.1e} of the largest logit, "
             f"{TOLERANCES[dtype]:.0e} is allowed in {dtype}"
         )
-    report: dict[str, Any] = {
-        "executed": "on the CPU, by TVM's virtual machine",
-        "logits": {
-            "relative_error_below": {name: bound(error) for name, error in errors.items()},
-            "same_likeliest_token": agree,
-        },
+    accuracy: dict[str, Any] = {
+        "logits_within": bound(worst),
+        "logits_of_functions_within": {name: bound(error) for name, error in errors.items()},
+        "same_likeliest_token": agree,
     }
-    summary = f"executed, logits within {bound(worst):.0e}"
     if questions is not None:
         wrong = ask(Chat(model_dir, library), questions)
         right = len(questions) - len(wrong)
-        report["questions"] = {"right": right, "total": len(questions), "wrong": wrong}
-        summary += f", {right}/{len(questions)} right"
-    return {"summary": summary, **report}
+        accuracy["questions"] = {"right": right, "total": len(questions), "wrong": wrong}
+    return executed(f"on {platform.machine()}", accuracy)
 
 
 def ask(chat: Chat, questions: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
@@ -82,11 +72,6 @@ def ask(chat: Chat, questions: Sequence[Mapping[str, str]]) -> list[dict[str, st
         if answer != item["answer"].strip():
             wrong.append({**item, "answered": answer})
     return wrong
-
-
-def bound(error: float) -> float:
-    """Return the smallest step of the ladder that is not below `error`; infinity above the last."""
-    return next((step for step in LADDER if error <= step), math.inf)
 
 
 def _compare_logits(

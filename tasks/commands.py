@@ -28,7 +28,7 @@ from tasks.realise import execute, outputs_of
 from tasks.release import Row
 from tasks.session import Session
 from tasks.state import ACTION
-from tasks.table import release_table, render
+from tasks.table import release_rows, release_table, render
 
 JSON = {
     "name": "as_json",
@@ -133,7 +133,8 @@ class Status(NodeCommand):
         decided = self._decided(session, pos_args)
         if as_json:
             states = {name: assessed.state.value for name, assessed in decided.items()}
-            print(json.dumps({"nodes": states}, indent=2))
+            rows = release_rows(session, set(decided))
+            print(json.dumps({"nodes": states, "release": rows}, indent=2))
         else:
             table = release_table(session, set(decided))
             print(table or render([(a.state.value, name) for name, a in decided.items()]))

@@ -1,25 +1,40 @@
-"""The release table: what each row of the matrix is now, in plain text."""
+"""The release table: what each row of the matrix is now, as data and in plain text."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
+from olmo.verification import STATES, Report, accuracy_text, verified_text
 from tasks.assess import State
 from tasks.plan import DIST, library_name, package_of, release_directory
 from tasks.release import Row
 from tasks.session import Session
 from tasks.workspace import read_receipt
 
-HEADER = ("model", "quantization", "window", "target", "state", "library", "weights", "verified")
+HEADER = (
+    *("model", "quantization", "window", "target", "state", "library", "weights"),
+    *("verified", "accuracy"),
+)
+SIZES = ("library", "weights")
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def release_rows(session: Session, names: Collection[str]) -> list[dict[str, Any]]:
+    """Return the matrix's rows whose package is among `names`, as data.
+
+    Of a row that is built: "library" and "weights" in bytes, and "verified", the report on the
+    library (`olmo.verification`).
+    """
+    rows = session.matrix.rows if session.matrix is not None else ()
+    return [_row(session, row) for row in rows if package_of(row) in names]
 
 
 def release_table(session: Session, names: Collection[str]) -> str:
     """Table of the matrix's rows whose package is among `names`; empty if there are none."""
-    rows = session.matrix.rows if session.matrix is not None else ()
-    lines = [_line(session, row) for row in rows if package_of(row) in names]
+    lines = [_line(row) for row in release_rows(session, names)]
     return render([HEADER, *lines]) if lines else ""
 
 
@@ -40,13 +55,18 @@ def size_text(size: int) -> str:
     return f"{value:.{0 if unit == 0 or value >= 100 else 1}f} {UNITS[unit]}"
 
 
-def _line(session: Session, row: Row) -> tuple[str, ...]:
+def _row(session: Session, row: Row) -> dict[str, Any]:
     workspace = session.workspace
     name = package_of(row)
-    head = (row.model, row.quantization, str(row.window), row.target)
+    found: dict[str, Any] = {
+        "model": row.model,
+        "quantization": row.quantization,
+        "window": row.window,
+        "target": row.target,
+    }
     outputs = read_receipt(workspace, name)
     if outputs is None:
-        return (*head, "not built", "", "", "")
+        return {**found, "state": "not built"}
     assert session.matrix is not None  # noqa: S101  (rows come from it)
     suffix = session.matrix.targets[row.target].suffix
     library = outputs.get(f"libs/{library_name(row, suffix)}")
@@ -56,14 +76,21 @@ def _line(session: Session, row: Row) -> tuple[str, ...]:
         for path, digest in outputs.items()
         if path.startswith(directory) and path.endswith(".bin")
     )
-    manifest = workspace.root / DIST / f"libs/{library_name(row, '.json')}"
-    return (
-        *head,
-        _state(session, name),
-        size_text(library.size) if library else "",
-        size_text(weights),
-        _verified(manifest),
-    )
+    return {
+        **found,
+        "state": _state(session, name),
+        "library": library.size if library else None,
+        "weights": weights,
+        "verified": _report(workspace.root / DIST / f"libs/{library_name(row, '.json')}"),
+    }
+
+
+def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
+    head = (row["model"], row["quantization"], str(row["window"]), row["target"], row["state"])
+    sizes = [size_text(row[key]) if row.get(key) is not None else "" for key in SIZES]
+    report = row.get("verified")
+    words = (verified_text(report), accuracy_text(report)) if report else ("", "")
+    return (*head, *sizes, *words)
 
 
 def _state(session: Session, name: str) -> str:
@@ -74,9 +101,10 @@ def _state(session: Session, name: str) -> str:
     return words.get(known.state, "stale")
 
 
-def _verified(manifest: Any) -> str:
+def _report(manifest: Path) -> Report | None:
+    """Return what a manifest in dist/ says of its library, None if it says nothing."""
     try:
         report = json.loads(manifest.read_text(encoding="utf-8"))["verified"]
     except (OSError, ValueError, KeyError):
-        return ""
-    return str(report.get("summary", ""))
+        return None
+    return report if isinstance(report, dict) and report.get("state") in STATES else None

@@ -1,6 +1,7 @@
 """The embedded model through the whole chain: what it answers, and how one talks to it."""
 
 import json
+import re
 
 import pytest
 
@@ -29,9 +30,21 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 @pytest.mark.parametrize("quantization", ["q0f32", "q4f16_1"])
 def test_held_out_questions_are_answered(project: Clone, quantization: str) -> None:
     name = f"olmo-tiny-{quantization}-ctx256-linux-x86_64-cpu.json"
-    verified = json.loads((project.root / "dist/libs" / name).read_bytes())["verified"]
+    verified = json.loads((project.root / "dist/libs" / name).read_bytes())["verified"]["accuracy"]
     assert verified["questions"]["total"] >= 100
     assert verified["questions"]["right"] >= 0.95 * verified["questions"]["total"]
+
+
+def test_the_table_says_how_each_library_was_verified(project: Clone) -> None:
+    rows = json.loads(project.doit("status", "--json").stdout)["release"]
+    assert {(row["target"], row["state"], row["verified"]["state"]) for row in rows} == {
+        ("linux-x86_64-cpu", "built", "executed")
+    }
+    assert all(row["library"] > 0 < row["weights"] for row in rows)
+    header, *lines = project.doit("status").stdout.splitlines()
+    assert header.split()[-2:] == ["verified", "accuracy"]
+    assert len(lines) == len(rows)
+    assert all(re.search(r"  executed on x86_64 +logits within .* right$", line) for line in lines)
 
 
 def test_chat_answers_on_the_standard_output(project: Clone) -> None:

@@ -107,7 +107,7 @@ def test_package_links_and_lists_everything(directories: tuple[Path, Path]) -> N
         (inputs / place).parent.mkdir()
         (inputs / place).write_text(place)
     (inputs / "verify").mkdir()
-    (inputs / "verify/report.json").write_text('{"summary": "executed"}')
+    (inputs / "verify/report.json").write_text('{"state": "checked"}')
     params = {
         "model": "m", "quantization": "q", "context_window_size": 1, "target": "t",
         "directory": "m-q-ctx1-MLC", "library": "m-q-ctx1-t.so",
@@ -115,7 +115,7 @@ def test_package_links_and_lists_everything(directories: tuple[Path, Path]) -> N
     package.run(params, inputs, outputs)
     manifest = json.loads((outputs / "libs/m-q-ctx1-t.json").read_bytes())
     assert set(manifest["files"]) == {"m-q-ctx1-MLC/params_shard_0.bin", "libs/m-q-ctx1-t.so"}
-    assert manifest["verified"] == {"summary": "executed"}
+    assert manifest["verified"] == {"state": "checked"}
     shard = outputs / "m-q-ctx1-MLC/params_shard_0.bin"
     assert shard.samefile(inputs / "model/params_shard_0.bin")
 

@@ -9,6 +9,7 @@ import pytest
 
 from cache.digest import Digest
 from cache.local import LocalStore
+from tasks.board import Board
 from tasks.errors import BuildError
 from tasks.keys import Keys
 from tasks.matrix import load
@@ -65,8 +66,10 @@ def node(space: Workspace, kind: str) -> Node:
 
 def made(space: Workspace, *kinds: str) -> dict[str, dict[str, str]]:
     """Realise nodes in order; return the digests of their outputs by path."""
-    keys = Keys(space)
-    found = {kind: realise(space, keys, node(space, kind)).outputs for kind in kinds}
+    keys, board = Keys(space), Board(space.graph.nodes)
+    found = {
+        kind: realise(space, keys, node(space, kind), board, lambda _: []).outputs for kind in kinds
+    }
     return {kind: {path: str(digest) for path, digest in o.items()} for kind, o in found.items()}
 
 

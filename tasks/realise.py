@@ -133,7 +133,9 @@ def _build(
 
 
 def execute(
-    workspace: Workspace, nodes: Sequence[Keyed], report: Callable[[int, int], None] | None = None
+    workspace: Workspace,
+    nodes: Sequence[Keyed],
+    report: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[list[ActionResult], tuple[str, ...]]:
     """Run the action of `nodes` once in a fresh directory and put all outputs into the store.
 

@@ -19,6 +19,8 @@ def build_library(plan: LibraryPlan) -> None:
     try:
         plan.output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=plan.output.parent, prefix=".olmo-") as work:
-            compile_library(module, metadata, plan.target, plan.output, plan.opt, work=Path(work))
+            compile_library(
+                module, metadata, plan.target, plan.output, plan.prefix, work=Path(work)
+            )
     except OSError as error:
         raise OlmoError(f"{plan.output}: cannot write: {error.strerror}") from error

@@ -20,10 +20,15 @@ PIPELINE = "olmill"
 INTERNAL = "olmill.internal"  # attribute of a PrimFunc that only the library itself calls
 
 
-def generate(module: tvm.IRModule, target: tvm.target.Target) -> Any:
-    """Return the executable of a module that `olmo.pipeline` has made ready."""
+def generate(module: tvm.IRModule, target: tvm.target.Target, *, system_lib: bool = False) -> Any:
+    """Return the executable of a module that `olmo.pipeline` has made ready.
+
+    With `system_lib`, functions register themselves when a program starts that is linked with them.
+    """
     tirx.register_tir_pipeline(PIPELINE, _pipeline)
-    return relax.build(module, target, relax_pipeline=None, tir_pipeline=PIPELINE)
+    return relax.build(
+        module, target, relax_pipeline=None, tir_pipeline=PIPELINE, system_lib=system_lib
+    )
 
 
 @tvm.transform.module_pass(opt_level=0, name="MarkInternal")

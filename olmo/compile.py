@@ -16,42 +16,56 @@ from typing import Any
 import tvm
 
 from olmo import canonical_ir, pipeline
+from olmo.archive import archive
 from olmo.code_generation import generate
-from olmo.errors import OlmoError, unknown
+from olmo.errors import OlmoError
 from olmo.link import link
+from olmo.optimization import optimization
 from olmo.target import Target
-
-# Optimisation levels as MLC's users type them, and the level of TVM's pass context.
-OPT_LEVELS: Mapping[str, int] = {"O0": 0, "O1": 1, "O2": 2, "O3": 3}
 
 
 def compile_library(
-    module: bytes, metadata: bytes, target: Target, output: Path, opt: str = "O2", *, work: Path
+    module: bytes,
+    metadata: bytes,
+    target: Target,
+    output: Path,
+    prefix: str | None = None,
+    *,
+    work: Path,
 ) -> None:
     """Build the library `output` of a lowered `module` for `target`.
 
     `metadata` is the JSON that `_metadata()` of the library returns with `memory_usage` added;
-    `work` is an existing scratch directory. The library's bytes depend on `module`, `metadata`,
-    `target` and `opt` alone; `output` appears whole or not at all.
+    `prefix` that of the symbols of a static library; `work` is an existing scratch directory. The
+    library's bytes depend on `module`, `metadata`, `target` and `prefix` alone; `output` appears
+    whole or not at all.
 
     Raises:
         OlmoError: unknown optimisation level, or the linker is missing or fails.
     """
-    if opt not in OPT_LEVELS:
-        raise unknown("optimisation level", opt, OPT_LEVELS)
-    executable = _executable(module, json.loads(metadata), _tvm_target(target), OPT_LEVELS[opt])
+    executable = _executable(module, json.loads(metadata), target, prefix)
     objects = _objects(executable, work)
     built = work / f"library{target.suffix}"
-    link(objects, built, work)
+    if target.suffix == ".tar":
+        archive(objects, built)
+    else:
+        link(objects, built, target.triple, work)
     _publish(built, output)
 
 
 def _executable(
-    module: bytes, metadata: Mapping[str, Any], target: tvm.target.Target, level: int
+    module: bytes, metadata: Mapping[str, Any], target: Target, prefix: str | None
 ) -> Any:
-    with target, tvm.transform.PassContext(opt_level=level):
-        ready = pipeline.run(canonical_ir.load(module), metadata, target)
-        return generate(ready, target)
+    if target.kind == "cuda" and tvm.get_global_func("ffi.Module.create.cuda", True) is None:
+        raise OlmoError("TVM's CUDA runtime cannot be loaded: libcuda.so.1 is missing")
+    chosen = optimization(target.opt, target.kind)
+    compiled_for = _tvm_target(target)
+    with compiled_for, tvm.transform.PassContext(opt_level=chosen.level):
+        lowered = canonical_ir.load(module)
+        if prefix is not None:
+            lowered = lowered.with_attr("system_lib_prefix", prefix)
+        ready = pipeline.run(lowered, metadata, compiled_for)
+        return generate(ready, compiled_for, system_lib=target.system_lib)
 
 
 def _tvm_target(target: Target) -> tvm.target.Target:

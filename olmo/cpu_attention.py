@@ -20,7 +20,7 @@ from typing import Any
 from tvm import tirx
 from tvm.script import tirx as T
 
-from olmo.rope import rotation
+from olmo.rope import rotation, with_variables
 
 PAGE_SIZE = 16  # tokens
 BLOCK = 16  # keys per step of the online softmax
@@ -256,11 +256,11 @@ def split_rotary(
 
     def cosine(position, x):
         cos, _, variables = angle(position, x)
-        return _with_variables(cos, variables)
+        return with_variables(cos, variables)
 
     def sine(position, x):
         _, sin, variables = angle(position, x)
-        return _with_variables(sin, variables)
+        return with_variables(sin, variables)
 
     @T.prim_func(s_tir=True)
     def split_rotary_embedding(
@@ -448,12 +448,6 @@ def _visible(causal, i, n, count):
     """Return how many of `count` keys row i of n may see."""
     seen = T.min(T.max(count - n + i + 1, 0), count)
     return T.if_then_else(causal > 0, seen, count)
-
-
-def _with_variables(expression, variables):
-    for variable, value in variables.items():
-        expression = tirx.Let(variable, value, expression)
-    return expression
 
 
 def _turned(qkv, i, h, x, other, cos, sin, dtype: str):

@@ -50,4 +50,4 @@ def build_kernels(host: str, output: Path, work: Path) -> None:
         built = tvm.get_global_func("target.build.llvm")(module, target)
     objects = work / "kernels.o"
     built.write_to_file(str(objects), "o")
-    link([objects], output, work)
+    link([objects], output, str(HOSTS[host]["mtriple"]), work)

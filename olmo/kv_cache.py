@@ -3,6 +3,8 @@
 # tvm has no type information.
 # mypy: disable-error-code="import-untyped"
 
+from collections.abc import Mapping
+
 import tvm
 from tvm import relax, tirx
 from tvm.relax.frontend.nn import Tensor
@@ -10,16 +12,20 @@ from tvm.relax.frontend.nn.llm.kv_cache import (
     AttnKind,
     PagedKVCache,
     RopeMode,
+    _compact_kv_copy,
     _compact_kv_copy_cpu,
+    _copy_single_page,
     _copy_single_page_cpu,
     _kv_cache_debug_get_kv,
+    _kv_cache_transpose_append,
     _kv_cache_transpose_append_mla,
     tree_attn_cpu,
     tree_attn_with_paged_kv_cache_cpu,
 )
 
-from olmo import cpu_attention
+from olmo import cpu_attention, gpu_attention
 from olmo.config import OLMoConfig
+from olmo.lowering_target import is_gpu
 
 
 def create(
@@ -36,16 +42,26 @@ def create(
     d, theta = config.head_dim, config.position_embedding_base
     scaling = {} if config.rope_scaling is None else dict(config.rope_scaling)
     layers = config.num_hidden_layers
-    shape = (heads, kv_heads, d, dtype)
-    # No kernel of attention rotates: queries and keys come rotated, so none is told of scaling.
-    tree: tuple[object, ...] = (kv_heads, heads, d, dtype, {})
+    target = tvm.target.Target.current()
+    on_gpu = is_gpu(target)
+    kernels = (
+        gpu_attention.attention_kernels(heads, kv_heads, d, dtype, target)
+        if on_gpu
+        else _cpu_kernels(heads, kv_heads, d, dtype)
+    )
+    rotary = (gpu_attention if on_gpu else cpu_attention).split_rotary
+    copy_page = _copy_single_page if on_gpu else _copy_single_page_cpu
+    compact = _compact_kv_copy if on_gpu else _compact_kv_copy_cpu
+    limits = (target,) if on_gpu else ()
 
     def add(function: tirx.PrimFunc, name: str) -> tvm.ir.GlobalVar:
-        private = function.without_attr("global_symbol").with_attr("tirx.is_scheduled", True)
+        private = function.without_attr("global_symbol")
+        if not on_gpu:
+            private = private.with_attr("tirx.is_scheduled", True)
         return relax.BlockBuilder.current().add_func(private, name)
 
-    def tir(function: tirx.PrimFunc, name: str) -> relax.Tuple:
-        return relax.Tuple([tvm.ir.StringImm("tirx"), add(function, name)])
+    def tir(name: str) -> relax.Tuple:
+        return relax.Tuple([tvm.ir.StringImm("tirx"), add(kernels[name], name)])
 
     # Argument order of vm.builtin.paged_attention_kv_cache_create
     # (tvm src/runtime/vm/paged_kv_cache.cc).
@@ -74,37 +90,46 @@ def create(
             relax.prim_value(theta),
             relax.prim_value(0),
             relax.op.zeros((), dtype),
-            add(cpu_attention.append(kv_heads, d, dtype), "kv_cache_append"),
-            add(_kv_cache_transpose_append_mla(d, dtype), "kv_cache_append_mla"),
-            tir(cpu_attention.ragged_prefill(*shape), "attention_prefill_ragged"),
-            tir(cpu_attention.paged_prefill(*shape, sliding=False), "attention_prefill"),
-            tir(cpu_attention.paged_decode(*shape, sliding=False), "attention_decode"),
-            tir(
-                cpu_attention.paged_prefill(*shape, sliding=True),
-                "attention_prefill_sliding_window",
-            ),
-            tir(
-                cpu_attention.paged_decode(*shape, sliding=True),
-                "attention_decode_sliding_window",
-            ),
-            tir(tree_attn_cpu(*tree), "attention_tree"),
-            tir(
-                tree_attn_with_paged_kv_cache_cpu(*tree),
-                "attention_tree_paged",
-            ),
-            relax.Tuple([]),
-            relax.Tuple([add(cpu_attention.merge(d, dtype), "attention_merge")]),
             add(
-                cpu_attention.split_rotary(heads, kv_heads, d, dtype, theta, scaling),
-                "split_rotary",
+                _kv_cache_transpose_append(kv_heads, d, dtype)
+                if on_gpu
+                else cpu_attention.append(kv_heads, d, dtype),
+                "kv_cache_append",
             ),
-            add(_copy_single_page_cpu(kv_heads, page_size, d, dtype), "kv_cache_copy_page"),
+            add(_kv_cache_transpose_append_mla(d, dtype), "kv_cache_append_mla"),
+            tir("attention_prefill_ragged"),
+            tir("attention_prefill"),
+            tir("attention_decode"),
+            tir("attention_prefill_sliding_window"),
+            tir("attention_decode_sliding_window"),
+            tir("attention_tree_paged"),
+            tir("attention_tree"),
+            relax.Tuple([]),
+            relax.Tuple([add(kernels["attention_merge"], "attention_merge")]),
+            add(rotary(heads, kv_heads, d, dtype, theta, scaling), "split_rotary"),
+            add(copy_page(kv_heads, page_size, d, dtype, *limits), "kv_cache_copy_page"),
             add(_kv_cache_debug_get_kv(layers, kv_heads, d, dtype), "kv_cache_debug_get_kv"),
-            add(_compact_kv_copy_cpu(kv_heads, d, dtype), "kv_cache_compact"),
+            add(compact(kv_heads, d, dtype, *limits), "kv_cache_compact"),
             ty_args=relax.AnyType(),
         ),
         _name="paged_kv_cache",
     )
+
+
+def _cpu_kernels(heads: int, kv_heads: int, d: int, dtype: str) -> Mapping[str, tirx.PrimFunc]:
+    shape = (heads, kv_heads, d, dtype)
+    # No kernel of attention rotates: queries and keys come rotated, so none is told of scaling.
+    tree: tuple[object, ...] = (kv_heads, heads, d, dtype, {})
+    return {
+        "attention_prefill_ragged": cpu_attention.ragged_prefill(*shape),
+        "attention_prefill": cpu_attention.paged_prefill(*shape, sliding=False),
+        "attention_decode": cpu_attention.paged_decode(*shape, sliding=False),
+        "attention_prefill_sliding_window": cpu_attention.paged_prefill(*shape, sliding=True),
+        "attention_decode_sliding_window": cpu_attention.paged_decode(*shape, sliding=True),
+        "attention_tree_paged": tree_attn_with_paged_kv_cache_cpu(*tree),
+        "attention_tree": tree_attn_cpu(*tree),
+        "attention_merge": cpu_attention.merge(d, dtype),
+    }
 
 
 def attention(

@@ -1,6 +1,7 @@
 """What the `compile` command is asked to build, checked before anything slow begins."""
 
 import platform
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,12 +12,11 @@ from olmo.compile_spec import CompileSpec
 from olmo.errors import OlmoError, unknown
 from olmo.json_file import read_json
 from olmo.quantization import quantization
-from olmo.target import Target
-from olmo.targets import TARGETS, target
+from olmo.target import MIN_PREFIX, Target, symbol_prefix
+from olmo.targets import TARGETS, target, with_opt, with_suffix
 
 # Also in olmo.chat_config, which this module, light as it is, does not import.
 CHAT_CONFIG = "mlc-chat-config.json"
-OPT_LEVELS = ("O0", "O1", "O2", "O3")
 
 # What --overrides may change, by where it belongs.
 _CONFIG_OVERRIDES = (
@@ -36,7 +36,7 @@ class LibraryPlan:
 
     spec: CompileSpec
     target: Target
-    opt: str
+    prefix: str | None  # of the symbols of a static library
     output: Path
 
 
@@ -62,19 +62,16 @@ def plan_library(
     path = model / CHAT_CONFIG if model.is_dir() else model
     if not path.exists():
         raise OlmoError(f"{path}: no such file", "write it with: python -m olmo gen_config")
-    chosen = _native() if device == "auto" else target(device)
-    if opt not in OPT_LEVELS:
-        raise unknown("optimisation level", opt, OPT_LEVELS)
+    chosen = with_opt(_native() if device == "auto" else target(device), opt)
     _check_host(host, chosen)
-    _check_prefix(system_lib_prefix, chosen)
-    if output.suffix != chosen.suffix:
-        raise OlmoError(f"{output}: a library for {chosen.name} ends in {chosen.suffix}")
+    chosen = with_suffix(chosen, output.suffix)
     if output.is_dir():
         raise OlmoError(f"{output}: is a directory")
     spec = CompileSpec.from_chat_config(read_json(path), str(path))
     if quantization_name is not None:
         spec = replace(spec, quantization=quantization(quantization_name).name)
-    return LibraryPlan(_overridden(spec, parse_overrides(overrides)), chosen, opt, output)
+    spec = _overridden(spec, parse_overrides(overrides))
+    return LibraryPlan(spec, chosen, _prefix(system_lib_prefix, chosen, spec), output)
 
 
 def parse_overrides(text: str) -> dict[str, int]:
@@ -115,14 +112,27 @@ def _native() -> Target:
 
 
 def _check_host(host: str, chosen: Target) -> None:
-    own = (chosen.host or chosen.tvm).get("mtriple")
-    if host not in {"auto", own}:
-        raise OlmoError(f"--host {host!r}: the host of {chosen.name} is {own}", "leave --host out")
-
-
-def _check_prefix(prefix: str, chosen: Target) -> None:
-    if prefix != "auto" and not chosen.system_lib:
+    if host not in {"auto", chosen.triple}:
         raise OlmoError(
-            f"--system-lib-prefix: {chosen.name} builds a shared library, which has no prefix",
+            f"--host {host!r}: the host of {chosen.name} is {chosen.triple}", "leave --host out"
+        )
+
+
+def _prefix(given: str, chosen: Target, spec: CompileSpec) -> str | None:
+    """Return the prefix of the library's symbols, None for a library that has none."""
+    if chosen.suffix == ".tar":
+        own = symbol_prefix(spec.model_type, spec.quantization)
+        if given == "auto":
+            return own
+        if len(given) < MIN_PREFIX or re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", given) is None:
+            raise OlmoError(
+                f"--system-lib-prefix {given!r}: at least {MIN_PREFIX} letters, digits and '_'",
+                f"leave it out for {own!r}",
+            )
+        return given
+    if given != "auto":
+        raise OlmoError(
+            f"--system-lib-prefix: {chosen.suffix} is a shared library, which has no prefix",
             "leave --system-lib-prefix out",
         )
+    return None

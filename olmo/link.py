@@ -1,70 +1,116 @@
-"""Linking objects into a library, with the linker of the `ziglang` wheel.
+"""Linking objects into a shared library for any platform, by the linkers of the `ziglang` wheel.
 
 No system compiler, no host paths and no build identifiers: the same objects always give the same
-bytes, whatever the directory, user or machine.
+bytes, whatever the directory, user or machine. No C library has to be built or present: the linkers
+see stand-ins that define the names of functions and contain nothing.
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from olmo.errors import OlmoError
+from olmo.zig import zig
 
-# Functions of the C library that generated code calls, by the library that a target loads them
-# from. The linker sees stand-ins with these names, so no C library has to be built or present.
-_NEEDED: Mapping[str, tuple[str, ...]] = {
-    "libm.so.6": (
-        *("acosf", "asinf", "atanf", "atan2f", "ceilf", "cosf", "coshf", "erff", "exp2f"),
-        *("exp10f", "expf", "expm1f", "floorf", "fmaf", "fmaxf", "fminf", "fmodf", "ldexpf"),
-        *("log10f", "log1pf", "log2f", "logf", "nearbyintf", "powf", "rintf", "roundf"),
-        *("sincosf", "sinf", "sinhf", "sqrtf", "tanf", "tanhf", "truncf"),
-        *("cos", "erf", "exp", "exp2", "fma", "fmod", "log", "log2", "pow", "sin", "sincos"),
-        *("sqrt", "tanh"),
-    ),
-    "libc.so.6": ("abort", "bcmp", "memcmp", "memcpy", "memmove", "memset"),
+# Functions of the C library that generated code calls.
+_MATH = (
+    *("acosf", "asinf", "atanf", "atan2f", "ceilf", "cosf", "coshf", "erff", "exp2f"),
+    *("expf", "expm1f", "floorf", "fmaf", "fmaxf", "fminf", "fmodf", "ldexpf"),
+    *("log10f", "log1pf", "log2f", "logf", "nearbyintf", "powf", "rintf", "roundf"),
+    *("sinf", "sinhf", "sqrtf", "tanf", "tanhf", "truncf"),
+    *("cos", "erf", "exp", "exp2", "fma", "fmod", "log", "log2", "pow", "sin"),
+    *("sqrt", "tanh"),
+)
+_MEMORY = ("memcmp", "memcpy", "memmove", "memset")
+
+# The same by the library that a platform loads them from.
+_LINUX: Mapping[str, tuple[str, ...]] = {
+    "libm.so.6": (*_MATH, "exp10f", "sincos", "sincosf"),
+    "libc.so.6": (*_MEMORY, "abort", "bcmp"),
+}
+_WINDOWS: Mapping[str, tuple[str, ...]] = {
+    "ucrtbase.dll": (*_MATH, *_MEMORY, "abort"),
+    "ntdll.dll": ("__chkstk",),
+    # TVM's objects call its runtime by name (tvm/ffi/c_api.h); Windows has to be told where it is.
+    "tvm_ffi.dll": ("TVMFFIErrorSetRaisedFromCStrParts",),
 }
 
+_ELF = {"x86_64": "elf_x86_64", "aarch64": "aarch64linux"}
 
-def link(objects: Sequence[Path], output: Path, work: Path) -> None:
-    """Link `objects` into the library `output`; `work` is a scratch directory.
+
+def link(objects: Sequence[Path], output: Path, triple: str, work: Path) -> None:
+    """Link `objects` into the shared library `output` for LLVM's `triple`.
+
+    `work` is a scratch directory.
 
     Raises:
-        OlmoError: the linker is missing or fails (its message is in the error).
+        OlmoError: no shared libraries are made for the platform, or the linker is missing or fails.
     """
-    stand_ins = [_stand_in(name, symbols, work) for name, symbols in _NEEDED.items()]
-    arguments: list[str | Path] = [
-        *("-shared", "--strip-all", "--build-id=none", "--hash-style=gnu", "--gc-sections"),
-        *("-z", "relro", "-z", "now", "-z", "noexecstack"),
+    arch, _, system = triple.partition("-")
+    if "linux-gnu" in system and arch in _ELF:
+        _link_elf(objects, output, _ELF[arch], work)
+    elif "windows" in system and arch == "x86_64":
+        _link_coff(objects, output, work)
+    elif "macosx" in system and arch == "arm64":
+        _link_macho(objects, output, system.rpartition("macosx")[2], work)
+    else:
+        raise OlmoError(f"no shared library can be linked for {triple}")
+
+
+def _link_elf(objects: Sequence[Path], output: Path, emulation: str, work: Path) -> None:
+    empty = work / "empty.ld"
+    empty.write_text("")
+    stand_ins = []
+    for name, symbols in _LINUX.items():
+        arguments: list[str | Path] = [
+            "-shared",
+            "-m",
+            emulation,
+            "-soname",
+            name,
+            "-o",
+            work / name,
+        ]
+        zig("ld.lld", [*arguments, *(f"--defsym={s}=0" for s in symbols), empty], work)
+        stand_ins.append(work / name)
+    arguments = [
+        *("-shared", "-m", emulation, "--strip-all", "--build-id=none", "--hash-style=gnu"),
+        *("--gc-sections", "-z", "relro", "-z", "now", "-z", "noexecstack"),
         "-o",
         output,
         *objects,
         "--as-needed",
         *stand_ins,
     ]
-    _zig("ld.lld", arguments, work)
+    zig("ld.lld", arguments, work)
 
 
-def _stand_in(name: str, symbols: Sequence[str], work: Path) -> Path:
-    """Make a shared library with this name that defines `symbols` and contains nothing."""
-    empty = work / "empty.ld"
-    empty.write_text("")
-    library = work / name
-    arguments: list[str | Path] = ["-shared", "-m", "elf_x86_64", "-soname", name, "-o", library]
-    _zig("ld.lld", [*arguments, *(f"--defsym={s}=0" for s in symbols), empty], work)
-    return library
+def _link_coff(objects: Sequence[Path], output: Path, work: Path) -> None:
+    imports = []
+    for name, symbols in _WINDOWS.items():
+        definition = work / f"{name}.def"
+        definition.write_text("\n".join([f"LIBRARY {name}", "EXPORTS", *symbols, ""]))
+        library = work / f"{name}.lib"
+        make: list[str | Path] = ["-m", "i386:x86-64", "-D", name, "-d", definition, "-l", library]
+        zig("dlltool", make, work)
+        imports.append(library)
+    arguments: list[str | Path] = [
+        *("/dll", "/noentry", "/nodefaultlib", "/Brepro", "/opt:ref"),
+        # Every object with floating point asks for this name; nothing looks at its value.
+        "/alternatename:_fltused=__tvm_ffi__library_bin",
+        f"/out:{output}",
+        *objects,
+        *imports,
+    ]
+    zig("lld-link", arguments, work)
 
 
-def _zig(tool: str, arguments: Sequence[str | Path], work: Path) -> None:
-    environment = {
-        **os.environ,
-        "ZIG_GLOBAL_CACHE_DIR": str(work / "zig"),
-        "ZIG_LOCAL_CACHE_DIR": str(work / "zig"),
-    }
-    command = [sys.executable, "-m", "ziglang", tool, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        told = next((line for line in lines if "error:" in line), lines[-1])
-        raise OlmoError(f"linking failed: {told}", "pip install ziglang==0.15.2 brings the linker")
+def _link_macho(objects: Sequence[Path], output: Path, version: str, work: Path) -> None:
+    # `build-lib` and not `cc`, which would compile a runtime library of its own first.
+    arguments: list[str | Path] = [
+        *("-dynamic", "-target", f"aarch64-macos.{version}", "-O", "ReleaseSmall"),
+        *("-fno-compiler-rt", "-fallow-shlib-undefined", "-fstrip"),
+        *("--name", "library", "-install_name", "@rpath/library.dylib"),
+        f"-femit-bin={output}",
+        *objects,
+    ]
+    zig("build-lib", arguments, work)

@@ -8,8 +8,6 @@ model share one module.
 # mypy: disable-error-code="import-untyped"
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 import tvm
 from tvm import relax
@@ -18,16 +16,12 @@ from olmo import canonical_ir
 from olmo.compile_spec import CompileSpec
 from olmo.entrypoints import module_spec
 from olmo.errors import OlmoError, unknown
+from olmo.gpu_logit_functions import gpu_logit_functions
 from olmo.logit_functions import logit_functions
+from olmo.lowering_target import LOWERING_TARGETS, is_gpu
 from olmo.model import OLMo
 from olmo.quantization import quantization
 from olmo.weights import parameters
-
-# What export may know of a target: its kind, and for kinds with launch limits those limits.
-LOWERING_TARGETS: Mapping[str, Mapping[str, Any]] = {
-    "llvm": {"kind": "llvm"},
-}
-
 
 # Quantizations that the layers compute, each with numeric tests.
 COMPILED = (
@@ -66,7 +60,8 @@ def lower(spec: CompileSpec, kind: str) -> tuple[bytes, bytes]:
     with target, tvm.transform.PassContext(opt_level=3):
         model = OLMo(spec.config, quantization(spec.quantization))
         module, _, _ = model.export_tvm(spec=module_spec(model), allow_extern=True)
-        for name, function in logit_functions(model.dtype).items():
+        functions = gpu_logit_functions if is_gpu(target) else logit_functions
+        for name, function in functions(model.dtype).items():
             module[name] = function
         for lowering in _passes():
             module = lowering(module)

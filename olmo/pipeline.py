@@ -17,6 +17,8 @@ from tvm import relax, tirx
 
 from olmo.code_generation import mark_internal
 from olmo.cpu_schedule import schedule_for_cpu
+from olmo.gpu_schedule import schedule_for_gpu
+from olmo.lowering_target import is_gpu
 
 Metadata = Mapping[str, Any]
 
@@ -28,7 +30,7 @@ def run(module: tvm.IRModule, metadata: Metadata, target: tvm.target.Target) -> 
     module = _with_embedding_buffer(module, metadata)
     for step in (
         tirx.transform.BindTarget(target),
-        schedule_for_cpu,
+        schedule_for_gpu if is_gpu(target) else schedule_for_cpu,
         passes.RewriteDataflowReshape(),
         passes.ToNonDataflow(),
         passes.RemovePurityChecking(),

@@ -2,9 +2,9 @@
 
 Every matrix product is one tensor expression with these stages, by which schedules know them:
 
-- `activation`: the input rows in the accumulation dtype;
+- `activation`: the input rows in the accumulation dtype (for GPUs: the model dtype);
 - `scale`: the scales of a quantized weight in the accumulation dtype;
-- `dequantize`: the weight [out, in] in the accumulation dtype: a cast, or `(q - max_int) * scale`
+- `dequantize`: the weight [out, in] in the same dtype: a cast, or `(q - max_int) * scale`
   rounded to the model dtype, so that a library computes with the values that
   `olmo.group_quantization.dequantize` gives; of AWQ `(q - zero) * scale`, as in `olmo.awq`; of
   float8 `q * scale`, not rounded, as in `olmo.dequantized`;
@@ -21,11 +21,13 @@ a uint32 word sits at bit i * bits, lowest first. Layout KN stores linears trans
 
 from collections.abc import Callable
 
+import tvm
 from tvm import te, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor, op
 
 from olmo.float8_formats import FLOAT8
+from olmo.lowering_target import is_gpu
 from olmo.quantization import Quantization
 from olmo.weights import Role
 
@@ -248,14 +250,16 @@ def _float8(weight: te.Tensor, q: Quantization, scale: te.Tensor | None = None) 
 
 def _matmul(a: te.Tensor, weight: _Element, shape: tuple[int, int], out_dtype: str) -> te.Tensor:
     rows, (n, depth) = a.shape[0], shape
-    activation = te.compute(
-        (rows, depth), lambda i, k: a[i, k].astype(ACCUMULATE), name="activation"
-    )
-    dequantized = te.compute((n, depth), weight, name="dequantize")
+    # What tensor cores multiply is as narrow as the model dtype; the sum is not.
+    held = a.dtype if is_gpu(tvm.target.Target.current()) else ACCUMULATE
+    activation = te.compute((rows, depth), lambda i, k: a[i, k].astype(held), name="activation")
+    dequantized = te.compute((n, depth), lambda j, k: weight(j, k).astype(held), name="dequantize")
     k = te.reduce_axis((0, depth), name="k")
     product = te.compute(
         (rows, n),
-        lambda i, j: te.sum(activation[i, k] * dequantized[j, k], axis=k),
+        lambda i, j: te.sum(
+            activation[i, k].astype(ACCUMULATE) * dequantized[j, k].astype(ACCUMULATE), axis=k
+        ),
         name="NT_matmul",
     )
     if out_dtype == ACCUMULATE:

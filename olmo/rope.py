@@ -37,6 +37,13 @@ def rotation(
     return _plain(scaling, position, pair, d, theta)
 
 
+def with_variables(expression: tirx.Expr, variables: Mapping[tirx.Var, tirx.Expr]) -> tirx.Expr:
+    """Return `expression` with the variables of a rotation bound to their values."""
+    for variable, value in variables.items():
+        expression = tirx.Let(variable, value, expression)
+    return expression
+
+
 def yarn_range(scaling: Mapping[str, Any], d: int, theta: float) -> tuple[float, float]:
     """Return the pairs between which YaRN passes from the trained angle to the scaled one."""
 

@@ -74,18 +74,12 @@ def _targets(value: Any, mistakes: Mistakes) -> dict[str, Target]:
     targets = dict(TARGETS)
     for name, table in tables("targets", value, mistakes).items():
         where = f"targets.{name}"
-        if name in TARGETS:
-            mistakes.add(where, "this name is built in", "choose another name")
-            continue
-        base = table.get("base")
-        if base is None:
+        if "base" not in table:
             mistakes.add(where, "base is missing", f"one of {', '.join(sorted(TARGETS))}")
-        elif base not in TARGETS:
-            mistakes.unknown(f"{where}.base", "target", str(base), TARGETS)
-        else:
-            options = {key: item for key, item in table.items() if key != "base"}
-            try:
-                targets[name] = custom(name, base, options)
-            except OlmoError as error:
-                mistakes.add(where, str(error), error.hint)
+            continue
+        options = {key: item for key, item in table.items() if key != "base"}
+        try:
+            targets[name] = custom(name, str(table["base"]), options)
+        except OlmoError as error:
+            mistakes.add(where, str(error), error.hint)
     return targets

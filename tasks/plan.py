@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from olmo.target import symbol_prefix
 from tasks.matrix import Matrix
 from tasks.models import Model
 from tasks.node import Choice, Graph, Node, Selection, Source, canonical_json, graph
@@ -54,6 +55,9 @@ CONVERTED = ("tensor-cache.json", "tensor-cache-b16.json", "params_shard_*.bin")
 
 # Where conversion has kernels. All are made on every machine, so that keys are the same everywhere.
 KERNEL_HOSTS = ("linux-x86_64",)
+
+# Host CPUs, by LLVM's triple, whose libraries verification runs.
+EXECUTED = ("x86_64-unknown-linux-gnu",)
 
 ARCHITECTURE = "architecture.json"
 COMPILE_SPEC = "compile-spec.json"
@@ -166,10 +170,20 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
         _node(
             compiled,
             "compile",
-            {"target": json.loads(target.to_json())},
+            {
+                "target": json.loads(target.to_json()),
+                "system_lib_prefix": symbol_prefix(row.model, row.quantization)
+                if target.suffix == ".tar"
+                else None,
+            },
             Selection(lower, ("*",)),
         ),
-        _node(verify, "verify", {"target": row.target}, *verify_inputs),
+        _node(
+            verify,
+            "verify",
+            {"target": row.target, "execute": target.triple in EXECUTED and not target.system_lib},
+            *verify_inputs,
+        ),
         Node(
             package_of(row),
             "tasks.actions.package",

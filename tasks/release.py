@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from olmo.quantization import QUANTIZATIONS
+from olmo.targets import ALIASES, UNSUPPORTED
 from tasks.mistakes import Mistakes
 
 
@@ -41,7 +42,7 @@ def read_rows(
         "models": lambda where, name: _known(where, "model", name, models, mistakes),
         "quantizations": lambda where, name: _quantization(where, name, mistakes),
         "windows": lambda where, window: _window(where, window, mistakes),
-        "targets": lambda where, name: _known(where, "target", name, targets, mistakes),
+        "targets": lambda where, name: _target(where, name, targets, mistakes),
     }
     found: dict[Row, str] = {}
     for number, table in enumerate(value):
@@ -84,7 +85,7 @@ def _axis(
         if value in values[:index]:
             mistakes.add(f"{where}.{key}[{index}]", f"{value!r} is listed twice")
         elif check(f"{where}.{key}[{index}]", value):
-            good.append(value)
+            good.append(ALIASES.get(value, value) if key == "targets" else value)
     return good
 
 
@@ -102,6 +103,13 @@ def _quantization(where: str, name: Any, mistakes: Mistakes) -> bool:
     if reason:
         mistakes.add(where, f"{name} cannot be built: {reason}")
     return reason is None
+
+
+def _target(where: str, name: Any, known: Iterable[str], mistakes: Mistakes) -> bool:
+    if name in UNSUPPORTED:
+        mistakes.add(where, f"{name} cannot be built: {UNSUPPORTED[name]}")
+        return False
+    return name in ALIASES or _known(where, "target", name, known, mistakes)
 
 
 def _window(where: str, window: Any, mistakes: Mistakes) -> bool:

@@ -21,6 +21,7 @@ OLMO_OUTSIDE_ACTIONS = {
     "tasks/graph.py",  # errors
     "tasks/matrix.py",  # the tables of names that a matrix may use
     "tasks/models.py",
+    "tasks/plan.py",
     "tasks/release.py",
     "tasks/table.py",  # the vocabulary of verification
 }
@@ -33,10 +34,14 @@ TVM = {
     "olmo/cpu_attention.py",
     "olmo/cpu_schedule.py",
     "olmo/entrypoints.py",
+    "olmo/gpu_attention.py",
+    "olmo/gpu_logit_functions.py",
+    "olmo/gpu_schedule.py",
     "olmo/kernel_library.py",
     "olmo/kv_cache.py",
     "olmo/logit_functions.py",
     "olmo/lower.py",
+    "olmo/lowering_target.py",
     "olmo/model.py",
     "olmo/pipeline.py",
     "olmo/quantized_layers.py",
@@ -58,7 +63,7 @@ ENVIRONMENT = {
     "tasks/graph.py",
     "tasks/reporter.py",
     "olmo/cli.py",
-    "olmo/link.py",  # passes it on to the linker, with its cache directory
+    "olmo/zig.py",  # passes it on to the linkers, with its cache directory
 }
 
 

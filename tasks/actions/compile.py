@@ -24,5 +24,6 @@ def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:
             (inputs / "metadata.json").read_bytes(),
             target,
             outputs / f"library{target.suffix}",
+            params["system_lib_prefix"],
             work=Path(work),
         )

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from olmo.compile import compile_library
-from olmo.errors import OlmoError
 from olmo.runtime import Engine
-from olmo.targets import custom, target
+from olmo.targets import custom
 from tests.olmo.conftest import Library
 from tests.olmo.libraries import Built
 
@@ -66,18 +65,6 @@ def test_an_older_processor_is_another_library(library: Built, tmp_path: Path) -
     engine = Engine(library.model_dir, output)
     found, expected = engine.prefill(0, [1, 2, 3]), library.engine().prefill(0, [1, 2, 3])
     assert np.abs(found - expected).max() < 2e-2 * np.abs(expected).max()
-
-
-def test_unknown_optimisation_level(library: Built, tmp_path: Path) -> None:
-    with pytest.raises(OlmoError, match="unknown optimisation level 'O4'"):
-        compile_library(
-            library.module,
-            library.metadata,
-            target("linux-x86_64-cpu"),
-            tmp_path / "library.so",
-            "O4",
-            work=tmp_path,
-        )
 
 
 @pytest.mark.parametrize("module", ["compile", "runtime", "verify", "chat"])

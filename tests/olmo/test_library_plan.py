@@ -32,7 +32,8 @@ def test_reads_the_chat_config(model: Path) -> None:
         planned = plan_library(path, model / "lib.so", device=LINUX)
         assert planned.spec.quantization == "q4f16_1"
         assert planned.spec.config.context_window_size == 512
-        assert (planned.target.name, planned.opt) == (LINUX, "O2")
+        assert (planned.target.name, planned.target.opt) == (LINUX, "O2")
+        assert planned.prefix is None
 
 
 def test_quantization_replaces_that_of_the_config(model: Path) -> None:
@@ -55,6 +56,15 @@ def test_host_may_be_the_targets_own(model: Path) -> None:
     assert plan(model, host="x86_64-unknown-linux-gnu") == plan(model)
 
 
+def test_a_static_library_has_a_prefix(model: Path) -> None:
+    planned = plan(model, "lib.tar", device="iphone")
+    assert (planned.target.name, planned.prefix) == ("ios-arm64-metal", "olmo_q4f16_1_")
+    assert (
+        plan(model, "l.tar", device="android", system_lib_prefix="my_model_").prefix == "my_model_"
+    )
+    assert plan(model, "lib.tar").target.system_lib
+
+
 def test_auto_device_is_this_machines_processor(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,8 +81,15 @@ def test_auto_device_is_this_machines_processor(
         ({"device": "linux-x86-cpu"}, "unknown target 'linux-x86-cpu'", f"did you mean {LINUX!r}?"),
         ({"opt": "O4"}, "unknown optimisation level 'O4'", "did you mean"),
         ({"host": "arm64"}, "--host 'arm64': the host of", "leave --host out"),
-        ({"system_lib_prefix": "a_"}, "builds a shared library", "leave --system-lib-prefix out"),
-        ({"output": "lib.wasm"}, "lib.wasm: a library for linux-x86_64-cpu ends in .so", None),
+        ({"system_lib_prefix": "a_"}, ".so is a shared library", "leave --system-lib-prefix out"),
+        (
+            {"output": "lib.tar", "system_lib_prefix": "olmo_1"},
+            "--system-lib-prefix 'olmo_1': at least 8 letters",
+            "leave it out for 'olmo_q4f16_1_'",
+        ),
+        ({"output": "lib.wasm"}, "linux-x86_64-cpu does not end in '.wasm'", "use .so or .tar"),
+        ({"device": "vulkan"}, "the TVM wheel has no code generator for Vulkan", None),
+        ({"opt": "O2;flashinfer=1"}, "flag 'flashinfer' is not supported", "leave the flag out"),
         ({"quantization_name": "q4f16"}, "unknown quantization 'q4f16'", "did you mean"),
         ({"overrides": "context_window=3"}, "unknown name in --overrides", "context_window_size"),
         ({"overrides": "max_batch_size"}, "'max_batch_size' is not of the form name=value", None),

@@ -31,7 +31,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def linked(objects: list[Path], directory: Path, name: str = "library.so") -> Path:
     (directory / "work").mkdir(parents=True)
-    link(objects, directory / name, directory / "work")
+    link(objects, directory / name, target("linux-x86_64-cpu").triple, directory / "work")
     return directory / name
 
 

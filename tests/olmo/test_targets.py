@@ -6,9 +6,9 @@ import tvm
 
 from olmo.cpu_schedule import vector_lanes
 from olmo.errors import OlmoError
-from olmo.lower import LOWERING_TARGETS
-from olmo.target import Target
-from olmo.targets import TARGETS, custom, target
+from olmo.lowering_target import LOWERING_TARGETS
+from olmo.target import Target, symbol_prefix
+from olmo.targets import TARGETS, custom, suffixes, target
 
 LINUX = "linux-x86_64-cpu"
 
@@ -16,8 +16,10 @@ LINUX = "linux-x86_64-cpu"
 @pytest.mark.parametrize("chosen", TARGETS.values(), ids=lambda t: t.name)
 def test_every_target_is_one_that_tvm_knows(chosen: Target) -> None:
     assert chosen.kind in LOWERING_TARGETS
-    assert tvm.target.Target(dict(chosen.tvm)).kind.name == chosen.kind
-    assert chosen.tvm["mtriple"]  # never the one of the build machine
+    host = {} if chosen.host is None else {"host": dict(chosen.host)}
+    assert tvm.target.Target({**chosen.tvm, **host}).kind.name == chosen.tvm["kind"]
+    assert chosen.triple  # never the one of the build machine
+    assert chosen.suffix == suffixes(chosen)[0]
     assert Target.from_json(json.loads(chosen.to_json())).to_json() == chosen.to_json()
 
 
@@ -31,6 +33,46 @@ def test_unknown_targets() -> None:
     with pytest.raises(OlmoError, match="unknown target 'linux-x86-cpu'") as caught:
         target("linux-x86-cpu")
     assert caught.value.hint == f"did you mean {LINUX!r}?"
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("cuda", "linux-x86_64-cuda"),
+        ("iphone", "ios-arm64-metal"),
+        ("metal", "macos-arm64-metal"),
+        ("android", "android-arm64-opencl"),
+        ("cpu", LINUX),
+    ],
+)
+def test_names_that_mlc_has(alias: str, name: str) -> None:
+    assert target(alias) is TARGETS[name]
+
+
+@pytest.mark.parametrize("name", ["vulkan", "rocm"])
+def test_what_cannot_be_built_says_why(name: str) -> None:
+    with pytest.raises(OlmoError, match=f"target '{name}' cannot be built: the TVM wheel has n"):
+        target(name)
+
+
+def test_options_of_a_target_of_ones_own() -> None:
+    mine = custom("mine", "cuda", {"archs": ["sm_90", "sm_75"], "opt": "O3;cudagraph=0"})
+    assert (mine.archs, mine.tvm["arch"], mine.opt) == (
+        ("sm_75", "sm_90"),
+        "sm_75",
+        "O3;cudagraph=0",
+    )
+    static = custom("static", "windows-x86_64-cpu", {"suffix": ".tar"})
+    assert static.system_lib
+    assert not TARGETS["windows-x86_64-cpu"].system_lib
+
+
+@pytest.mark.parametrize(
+    ("model", "prefix"),
+    [("olmo-tiny", "olmo_tiny_q4f16_1_"), ("a", "a_q4f16_1_"), ("o.1", "o_1_q4f16_1_")],
+)
+def test_symbol_prefix(model: str, prefix: str) -> None:
+    assert symbol_prefix(model, "q4f16_1") == prefix
 
 
 def test_a_target_of_ones_own() -> None:
@@ -57,6 +99,13 @@ def test_vector_lanes(cpu: str, lanes: int) -> None:
         ("mine", LINUX, {"mcpu": "a b"}, "mcpu must be a CPU name"),
         ("mine", LINUX, {"mattr": "+fma"}, "mattr must be a list of features"),
         ("mine", LINUX, {"mattr": ["fma"]}, "mattr must be a list of features"),
+        ("mine", LINUX, {"suffix": ".dll"}, "does not end in '.dll'"),
+        ("mine", LINUX, {"opt": "O5"}, "unknown optimisation level 'O5'"),
+        ("mine", LINUX, {"opt": 2}, "opt must be text"),
+        ("mine", "cuda", {"archs": ["80"]}, "archs must be a list of CUDA architectures"),
+        ("mine", "cuda", {"archs": []}, "archs must be a list of CUDA architectures"),
+        ("mine", "metal", {"max_threads_per_block": 7}, "must be a number of threads"),
+        ("cuda", LINUX, {}, "target 'cuda' is built in"),
     ],
 )
 def test_bad_targets(name: str, base: str, overrides: dict[str, Any], message: str) -> None:

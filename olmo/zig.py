@@ -1,0 +1,32 @@
+"""The tools of the `ziglang` wheel: linkers for every platform, and a C compiler.
+
+They are told everything that matters: no system compiler, no paths of this machine, no settings of
+the user get into what they make.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from olmo.errors import OlmoError
+
+
+def zig(tool: str, arguments: Sequence[str | Path], work: Path) -> None:
+    """Run a tool of zig; its caches are in the scratch directory `work`.
+
+    Raises:
+        OlmoError: ziglang is missing or the tool fails; its message is in the error.
+    """
+    environment = {
+        **os.environ,
+        "ZIG_GLOBAL_CACHE_DIR": str(work / "zig"),
+        "ZIG_LOCAL_CACHE_DIR": str(work / "zig"),
+    }
+    command = [sys.executable, "-m", "ziglang", tool, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        told = next((line for line in lines if "error:" in line), lines[-1])
+        raise OlmoError(f"linking failed: {told}", "pip install ziglang==0.15.2 brings the linker")

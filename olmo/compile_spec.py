@@ -11,6 +11,7 @@ from typing import Any
 
 from olmo.config import OLMoConfig
 from olmo.errors import OlmoError, unknown
+from olmo.parallel import check_shards
 from olmo.quantization import quantization
 
 MODEL_TYPES = ("olmo",)
@@ -32,7 +33,8 @@ class CompileSpec:
     `active_vocab_size` is the tokenizer's length in tokens; windows are in tokens, -1 for none.
 
     Raises:
-        OlmoError: an unknown quantization or model type, or a window out of range.
+        OlmoError: an unknown quantization or model type, one that cannot be divided over the
+            shards, or a window out of range.
     """
 
     config: OLMoConfig
@@ -44,7 +46,7 @@ class CompileSpec:
     model_task: str = "chat"
 
     def __post_init__(self) -> None:
-        quantization(self.quantization)
+        check_shards(self.config, quantization(self.quantization))
         if self.model_type not in MODEL_TYPES:
             raise unknown("model type", str(self.model_type), MODEL_TYPES)
         if self.model_task != "chat":

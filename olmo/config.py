@@ -252,9 +252,9 @@ def _validate_shapes(config: OLMoConfig) -> None:
             raise OlmoError(
                 f"tensor_parallel_shards {shards} does not divide {name} {getattr(config, name)}"
             )
-    if config.pipeline_parallel_stages > config.num_hidden_layers:
+    if config.num_hidden_layers % config.pipeline_parallel_stages:
         raise OlmoError(
-            f"pipeline_parallel_stages {config.pipeline_parallel_stages} is more than "
+            f"pipeline_parallel_stages {config.pipeline_parallel_stages} does not divide "
             f"num_hidden_layers {config.num_hidden_layers}"
         )
 

@@ -20,6 +20,7 @@ from olmo.checkpoint import open_checkpoint
 from olmo.codec import Codec
 from olmo.config import OLMoConfig
 from olmo.kernels import Codecs, codecs
+from olmo.parallel import check_shards
 from olmo.quantization import Quantization
 from olmo.source_tensor import SourceTensor
 from olmo.tensor_cache import Encoding
@@ -62,6 +63,7 @@ def convert(
     *,
     source_format: str = "auto",
     encoding: Encoding = "f32-to-bf16",
+    shards: int = 1,
     threads: int | None = None,
     kernels: Path | None = None,
 ) -> ConversionReport:
@@ -69,12 +71,13 @@ def convert(
 
     A checkpoint that AWQ has quantized is not quantized again: see `convert_awq`.
     """
+    check_shards(config.with_overrides(tensor_parallel_shards=shards), quantization)
     if quantization.kind == "awq":
         return convert_awq(source, config, quantization, out, progress, source_format=source_format)
     (report,) = convert_all(
         source,
         config,
-        [Output(quantization, out, encoding)],
+        [Output(quantization, out, encoding, shards)],
         progress,
         source_format=source_format,
         threads=threads,

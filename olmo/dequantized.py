@@ -9,9 +9,18 @@ from olmo import awq
 from olmo.config import OLMoConfig
 from olmo.floats import F32
 from olmo.group_quantization import dequantize
+from olmo.parallel import division
 from olmo.quantization import Quantization
 from olmo.tensor_cache_reader import TensorCache
-from olmo.weights import Weight, is_quantized, is_transposed, stored, weights
+from olmo.weights import (
+    Parameter,
+    Weight,
+    is_quantized,
+    is_transposed,
+    part_name,
+    stored,
+    weights,
+)
 
 
 def dequantized(
@@ -20,31 +29,51 @@ def dequantized(
     """Return the matrix [out, in] of this name, without `.weight`, as libraries compute with it.
 
     That is in the model dtype, but for float8 weights, whose products with a scale are float32.
+    Parts for several devices, as many as the config's `tensor_parallel_shards`, are joined.
 
     Raises:
         OlmoError: the directory lacks a tensor that stores it, or a shard cannot be read.
     """
     (weight,) = (w for w in weights(config) if w.name == name)
+    shards = config.tensor_parallel_shards
+    arrays = [_whole(cache, weight, tensor, shards) for tensor in stored(weight, quantization)]
     if not is_quantized(weight, quantization):
-        return cache.read(f"{name}.weight")
+        return arrays[0]
     if quantization.kind == "awq":
-        packed, zeros, scales = (cache.read(p.name) for p in stored(weight, quantization))
-        return awq.dequantize(packed, zeros, scales)
+        return awq.dequantize(*arrays)
     if quantization.kind == "fp8":
-        return _float8(cache, weight, quantization)
-    return _group(cache, weight, quantization)
+        return _float8(quantization, *arrays)
+    return _group(weight, quantization, *arrays)
 
 
-def _float8(cache: TensorCache, weight: Weight, quantization: Quantization) -> F32:
+def _whole(cache: TensorCache, weight: Weight, tensor: Parameter, shards: int) -> NDArray[Any]:
+    """Return a stored tensor, joined where the directory holds its parts."""
+    divided = division(weight, tensor, shards)
+    if tensor.name in cache.tensors or divided is None:
+        return cache.read(tensor.name)
+    parts = [cache.read(part_name(tensor.name, shard)) for shard in range(shards)]
+    whole = np.empty(tensor.shape, parts[0].dtype)
+    for shard, part in enumerate(parts):
+        done = 0
+        for index in divided.pieces(shard):
+            piece = whole[index]
+            size = piece.shape[divided.axis]
+            piece[...] = np.take(part, range(done, done + size), divided.axis)
+            done += size
+    return whole
+
+
+def _float8(quantization: Quantization, values: NDArray[Any], *scales: NDArray[Any]) -> F32:
     """Return values times scale in float32, which holds the products exactly."""
-    values = cache.read(f"{weight.name}.q_weight").astype(np.float32)
+    wide = values.astype(np.float32)
     if quantization.scales:
-        values *= cache.read(f"{weight.name}.q_scale")
-    return values
+        wide *= scales[0]
+    return wide
 
 
-def _group(cache: TensorCache, weight: Weight, quantization: Quantization) -> NDArray[Any]:
-    words, scales = cache.read(f"{weight.name}.q_weight"), cache.read(f"{weight.name}.q_scale")
+def _group(
+    weight: Weight, quantization: Quantization, words: NDArray[Any], scales: NDArray[Any]
+) -> NDArray[Any]:
     if is_transposed(weight, quantization):
         words, scales = np.ascontiguousarray(words.T), np.ascontiguousarray(scales.T)
     return dequantize(words, scales, quantization, weight.shape[1])

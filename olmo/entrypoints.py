@@ -78,7 +78,7 @@ def _prefill(model: OLMo, input_embed: Tensor, kv: PagedKVCache) -> tuple[Tensor
 def _batch_prefill(
     model: OLMo, input_embeds: Tensor, logit_positions: Tensor, kv: PagedKVCache
 ) -> tuple[Tensor, PagedKVCache]:
-    chosen = _take_rows(_hidden(model, input_embeds, kv), logit_positions)
+    chosen = _take_rows(_hidden(model, input_embeds, kv), model.agreed(logit_positions))
     shape = (1, logit_positions.shape[0], model.config.vocab_size)
     return op.reshape(model.logits(chosen), shape), kv
 
@@ -91,12 +91,11 @@ def _every_row(model: OLMo, input_embeds: Tensor, kv: PagedKVCache) -> tuple[Ten
 def _hidden_states(
     model: OLMo, input_embeds: Tensor, kv: PagedKVCache
 ) -> tuple[Tensor, PagedKVCache]:
-    hidden = op.astype(_hidden(model, input_embeds, kv), model.dtype)
-    return op.reshape(hidden, input_embeds.shape), kv
+    return op.reshape(_hidden(model, input_embeds, kv), input_embeds.shape), kv
 
 
-def _select(_model: OLMo, hidden_states: Tensor, logit_positions: Tensor) -> Tensor:
-    return _take_rows(hidden_states, logit_positions)
+def _select(model: OLMo, hidden_states: Tensor, logit_positions: Tensor) -> Tensor:
+    return _take_rows(hidden_states, model.agreed(logit_positions))
 
 
 def _softmax(_model: OLMo, logits: Tensor, temperature: Tensor) -> Tensor:
@@ -127,7 +126,7 @@ def _f32(value: float) -> tirx.Expr:
 
 
 def _create_cache(model: OLMo, *sizes: Any) -> PagedKVCache:
-    return cache.create(model.config, model.state_dtype, *sizes)
+    return cache.create(model.config, model.dtype, *sizes)
 
 
 _ONE: _Argument = ((1, 1, "H"), "D")

@@ -26,6 +26,7 @@ from tvm.relax.frontend.nn.llm.kv_cache import (
 from olmo import cpu_attention, gpu_attention
 from olmo.config import OLMoConfig
 from olmo.lowering_target import is_gpu
+from olmo.parallel import layer_partition
 
 
 def create(
@@ -37,8 +38,12 @@ def create(
     page_size: tirx.Var,
     support_sliding_window: tirx.Var,
 ) -> PagedKVCache:
-    """Return a cache for all layers; sizes are in sequences, tokens, tokens, tokens and 0 or 1."""
-    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+    """Return a cache for one device; sizes are in sequences, tokens, tokens, tokens and 0 or 1.
+
+    A device has its shard's heads, and the layers of its pipeline stage.
+    """
+    heads = config.num_attention_heads // config.tensor_parallel_shards
+    kv_heads = config.num_key_value_heads // config.tensor_parallel_shards
     d, theta = config.head_dim, config.position_embedding_base
     scaling = {} if config.rope_scaling is None else dict(config.rope_scaling)
     layers = config.num_hidden_layers
@@ -78,7 +83,7 @@ def create(
                     1024,  # the window of sliding layers, which OLMo has none of
                 ]
             ),
-            relax.ShapeExpr([0, layers]),
+            relax.ShapeExpr(list(layer_partition(config))),
             relax.prim_value(heads),
             relax.prim_value(kv_heads),
             relax.prim_value(d),

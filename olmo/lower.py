@@ -8,9 +8,11 @@ model share one module.
 # mypy: disable-error-code="import-untyped"
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import tvm
-from tvm import relax
+from tvm import relax, tirx
 
 from olmo import canonical_ir
 from olmo.compile_spec import CompileSpec
@@ -20,8 +22,10 @@ from olmo.gpu_logit_functions import gpu_logit_functions
 from olmo.logit_functions import logit_functions
 from olmo.lowering_target import LOWERING_TARGETS, is_gpu
 from olmo.model import OLMo
+from olmo.parallel import Division, Placed, placed
+from olmo.pipeline_stages import split_stages
 from olmo.quantization import quantization
-from olmo.weights import parameters
+from olmo.shard_functions import TAKE_INDICES, shard_functions, with_given_indices
 
 # Quantizations that the layers compute, each with numeric tests.
 COMPILED = (
@@ -61,28 +65,35 @@ def lower(spec: CompileSpec, kind: str) -> tuple[bytes, bytes]:
         model = OLMo(spec.config, quantization(spec.quantization))
         module, _, _ = model.export_tvm(spec=module_spec(model), allow_extern=True)
         functions = gpu_logit_functions if is_gpu(target) else logit_functions
-        for name, function in functions(model.dtype).items():
-            module[name] = function
+        module = _with_functions(module, spec, model.dtype, functions(model.dtype))
         for lowering in _passes():
             module = lowering(module)
     return canonical_ir.dump(module), metadata(spec)
+
+
+def _with_functions(
+    module: tvm.IRModule, spec: CompileSpec, dtype: str, functions: Mapping[str, tirx.PrimFunc]
+) -> tvm.IRModule:
+    """Add functions that are no methods of the model; for several devices, those that they need."""
+    config = spec.config
+    divisions = [p.division for p in _placed(spec) if p.division is not None]
+    added = {**functions, **shard_functions(divisions)}
+    if config.pipeline_parallel_stages > 1:
+        module = split_stages(module)
+    if config.tensor_parallel_shards * config.pipeline_parallel_stages > 1:
+        by_index = {name: added.pop(name) for name in TAKE_INDICES}
+        module = with_given_indices(module, by_index, config.hidden_size, dtype)
+    for name, function in added.items():
+        module[name] = function
+    return module
 
 
 def _check(spec: CompileSpec) -> None:
     """Refuse what the model here does not compute, rather than compile something else.
 
     Raises:
-        OlmoError: such a field, named.
+        OlmoError: the quantization, named.
     """
-    for name, plain in (
-        ("tensor_parallel_shards", 1),
-        ("pipeline_parallel_stages", 1),
-    ):
-        value = getattr(spec.config, name)
-        if value != plain:
-            raise OlmoError(
-                f"{name} {value!r} cannot be compiled", f"only {name} {plain!r} is supported"
-            )
     if spec.quantization not in COMPILED:
         raise OlmoError(
             f"quantization {spec.quantization!r} cannot be compiled",
@@ -99,6 +110,10 @@ def _passes() -> list[tvm.transform.Pass]:
         passes.FuseTIR(),
         passes.DeadCodeElimination(),
     ]
+
+
+def _placed(spec: CompileSpec) -> tuple[Placed, ...]:
+    return placed(spec.config, quantization(spec.quantization))
 
 
 def metadata(spec: CompileSpec) -> bytes:
@@ -120,19 +135,29 @@ def metadata(spec: CompileSpec) -> bytes:
         "model_task": spec.model_task,
         "params": [
             {
-                "name": parameter.name,
-                "shape": list(parameter.shape),
-                "dtype": parameter.dtype,
-                "preprocs": [],
-                "pipeline_stages": [0],
+                "name": tensor.local.name,
+                "shape": list(tensor.local.shape),
+                "dtype": tensor.local.dtype,
+                "preprocs": [] if tensor.division is None else [_preprocessing(tensor.division)],
+                "pipeline_stages": list(tensor.stages),
             }
-            for parameter in parameters(config, quantization(spec.quantization))
+            for tensor in _placed(spec)
         ],
         "kv_cache": {
             "num_hidden_layers": config.num_hidden_layers,
-            "num_attention_heads": config.num_attention_heads,
-            "num_key_value_heads": config.num_key_value_heads,
+            "num_attention_heads": config.num_attention_heads // config.tensor_parallel_shards,
+            "num_key_value_heads": config.num_key_value_heads // config.tensor_parallel_shards,
             "head_dim": config.head_dim,
         },
     }
     return json.dumps(content, separators=(",", ":")).encode()
+
+
+def _preprocessing(division: Division) -> dict[str, Any]:
+    """Return how MLC's runtime makes the parts of a whole tensor."""
+    return {
+        "func_name": division.function,
+        "in_shape": list(division.whole.shape),
+        "out_shape": [division.shards, *division.part.shape],
+        "out_dtype": division.whole.dtype,
+    }

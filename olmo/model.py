@@ -4,10 +4,11 @@ Deviations from the textbook decoder: LayerNorm without scale and bias, query, k
 to ±clip_qkv where the config says so, rotary embedding applied inside the KV cache.
 
 Hidden states are [rows, hidden] throughout: a batch of sequences is the concatenation of their
-tokens, and the KV cache knows where each begins. They, and the queries, keys and values made of
-them, are float32 whatever the model dtype, unless a target wants them narrower: attention's scores
-are sums of products of two of them, and rounding those can move logits far more than rounding
-weights does.
+tokens, and the KV cache knows where each begins.
+
+With tensor parallelism the modules are those of one shard: it has its share of heads and of the
+feed-forward network, and sums over the shards make the states whole again. Between pipeline stages
+the states pass a mark, at which `olmo.pipeline_stages` cuts.
 """
 
 # tvm has no type information.
@@ -24,6 +25,8 @@ from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
 from olmo.config import OLMoConfig
 from olmo.kv_cache import attention
+from olmo.parallel import layer_partition
+from olmo.pipeline_stages import boundary
 from olmo.quantization import Quantization
 from olmo.quantized_layers import embedding, linear
 
@@ -115,39 +118,42 @@ def _f32(x: tirx.Expr) -> tirx.Expr:
 
 
 class Attention(nn.Module):
-    """Grouped-query attention over the paged KV cache."""
+    """Grouped-query attention over the paged KV cache, of one shard's heads."""
 
     def __init__(self, config: OLMoConfig, quantization: Quantization) -> None:
         self.config = config
-        heads = config.num_attention_heads + 2 * config.num_key_value_heads
-        width = config.num_attention_heads * config.head_dim
-        self.qkv_proj = linear(quantization, "linear", config.hidden_size, heads * config.head_dim)
-        self.o_proj = linear(quantization, "linear", width, config.hidden_size)
+        self.heads = config.num_attention_heads // config.tensor_parallel_shards
+        self.all_heads = (
+            self.heads + 2 * config.num_key_value_heads // config.tensor_parallel_shards
+        )
+        d = config.head_dim
+        self.qkv_proj = linear(quantization, "linear", config.hidden_size, self.all_heads * d)
+        self.o_proj = linear(quantization, "linear", self.heads * d, config.hidden_size)
 
     def forward(self, x: Tensor, kv_cache: PagedKVCache, layer: int) -> Tensor:
-        """Attend: [rows, hidden] to [rows, hidden]."""
+        """Attend: [rows, hidden] to [rows, hidden], to be summed over the shards."""
         c = self.config
         rows = x.shape[0]
         qkv = self.qkv_proj(x)  # (rows, (heads + 2 kv_heads) * head_dim)
         if c.clip_qkv is not None:
             qkv = clip(qkv, c.clip_qkv)
-        heads = c.num_attention_heads + 2 * c.num_key_value_heads
-        qkv = op.reshape(qkv, (rows, heads, c.head_dim))
-        out = attention(kv_cache, layer, qkv, c.num_attention_heads, c.head_dim**-0.5)
-        return self.o_proj(op.reshape(out, (rows, c.num_attention_heads * c.head_dim)))
+        qkv = op.reshape(qkv, (rows, self.all_heads, c.head_dim))
+        out = attention(kv_cache, layer, qkv, self.heads, c.head_dim**-0.5)
+        return self.o_proj(op.reshape(out, (rows, self.heads * c.head_dim)))
 
 
 class MLP(nn.Module):
-    """The gated feed-forward network."""
+    """The gated feed-forward network, of one shard's width."""
 
     def __init__(self, config: OLMoConfig, quantization: Quantization) -> None:
-        hidden, inner = config.hidden_size, config.intermediate_size
+        hidden = config.hidden_size
+        inner = config.intermediate_size // config.tensor_parallel_shards
         self.activation = config.hidden_act
         self.gate_up_proj = linear(quantization, "linear", hidden, 2 * inner)
         self.down_proj = linear(quantization, "linear", inner, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the feed-forward update: [rows, hidden] to [rows, hidden]."""
+        """Return the feed-forward update: [rows, hidden] to [rows, hidden], to be summed likewise."""
         return self.down_proj(gated_activation(self.gate_up_proj(x), self.activation))
 
 
@@ -157,11 +163,15 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: OLMoConfig, quantization: Quantization) -> None:
         self.self_attn = Attention(config, quantization)
         self.mlp = MLP(config, quantization)
+        self.shards = config.tensor_parallel_shards
 
     def forward(self, x: Tensor, kv_cache: PagedKVCache, layer: int) -> Tensor:
         """Apply the layer: [rows, hidden] to [rows, hidden]."""
-        x = x + self.self_attn(layer_norm(x), kv_cache, layer)
-        return x + self.mlp(layer_norm(x))
+        x = x + self._whole(self.self_attn(layer_norm(x), kv_cache, layer))
+        return x + self._whole(self.mlp(layer_norm(x)))
+
+    def _whole(self, part: Tensor) -> Tensor:
+        return part if self.shards == 1 else op.ccl_allreduce(part, "sum")
 
 
 class Backbone(nn.Module):
@@ -172,38 +182,39 @@ class Backbone(nn.Module):
         self.layers = nn.ModuleList(
             [DecoderLayer(config, quantization) for _ in range(config.num_hidden_layers)]
         )
+        self.first_of_stage = layer_partition(config)[1:-1]
 
     def forward(self, x: Tensor, kv_cache: PagedKVCache) -> Tensor:
         """Return the last hidden states, normalised: [rows, hidden] to [rows, hidden]."""
         for i, layer in enumerate(self.layers):
+            if i in self.first_of_stage:
+                x = boundary(x)
             x = layer(x, kv_cache, i)
         return layer_norm(x)
 
 
 class OLMo(nn.Module):
-    """The whole model; parameter names and their order are those of `olmo.weights`.
+    """The whole model; parameter names and their order are those of `olmo.weights`."""
 
-    `dtype` is that of weights and of what crosses its functions' boundaries, `state_dtype` that of
-    hidden states within, and of the KV cache.
-    """
-
-    def __init__(
-        self, config: OLMoConfig, quantization: Quantization, state_dtype: str = "float32"
-    ) -> None:
+    def __init__(self, config: OLMoConfig, quantization: Quantization) -> None:
         self.config = config
-        self.state_dtype = state_dtype
         self.dtype = quantization.model_dtype
         self.model = Backbone(config, quantization)
         if not config.tie_word_embeddings:
             self.lm_head = linear(quantization, "final_fc", config.hidden_size, config.vocab_size)
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Look up the embeddings: [n] int32 to [n, hidden] in the model dtype."""
-        return self.model.embed_tokens.lookup(ids)
+        """Look up the embeddings: [n] int32 to [n, hidden]."""
+        return self.model.embed_tokens.lookup(self.agreed(ids))
+
+    def agreed(self, integers: Tensor) -> Tensor:
+        """Return the integers that the first device was given: all of them compute with the same."""
+        devices = self.config.tensor_parallel_shards * self.config.pipeline_parallel_stages
+        return integers if devices == 1 else op.ccl_broadcast_from_worker0(integers)
 
     def hidden_states(self, x: Tensor, kv_cache: PagedKVCache) -> Tensor:
         """Run all layers: [rows, hidden] to [rows, hidden]."""
-        return self.model(op.astype(x, self.state_dtype), kv_cache)
+        return self.model(x, kv_cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits in float32: [rows, hidden] to [rows, vocab]."""

@@ -18,6 +18,7 @@ from olmo.float8 import UNCALIBRATED, matrix_scale
 from olmo.floats import F32, encode_bfloat16
 from olmo.group_quantization import group_codec
 from olmo.numpy_codec import STORED
+from olmo.parallel import division, placed
 from olmo.publish import staged
 from olmo.quantization import Quantization
 from olmo.row_errors import RowErrors, largest_of, total_of
@@ -32,16 +33,17 @@ from olmo.tensor_cache import (
     stored_dtype,
 )
 from olmo.weight_block import Encoded
-from olmo.weights import Weight, is_quantized, is_transposed, parameters, stored
+from olmo.weights import Weight, is_quantized, is_transposed, part_name, stored
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A weight directory to make."""
+    """A weight directory to make; with `shards` it holds the parts of so many devices."""
 
     quantization: Quantization
     directory: Path
     encoding: Encoding = "f32-to-bf16"
+    shards: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +81,15 @@ class OutputInProgress:
     Rows are put in place by any threads and hashed by one of its own, in order.
 
     Raises:
-        OlmoError: the disk is full, or the directory cannot be written.
+        OlmoError: the weights cannot be divided over the shards, the disk is full, or the directory
+            cannot be written.
     """
 
     def __init__(self, output: Output, config: OLMoConfig) -> None:
         self.output = output
-        self._plan = parameters(config, output.quantization)
+        divided = config.with_overrides(tensor_parallel_shards=output.shards)
+        tensors = placed(divided, output.quantization)
+        self._plan = [parameter for tensor in tensors for parameter in tensor.presharded]
         self._nbytes = sum(shard.nbytes for shard in plan_shards(self._plan, output.encoding))
         self._errors: list[WeightError] = []
         self._stack = ExitStack()
@@ -141,7 +146,7 @@ class WeightPlace:
     """Where the rows of one weight go in one output.
 
     Rows of its first tensor are in the file's order, and go there at once. Others wait in memory
-    until the weight ends: scales, and all tensors that are transposed. Where the whole weight has
+    until the weight ends: scales, and all tensors that are transposed or divided. Where the whole weight has
     one scale, `needs_largest` is true, and `see_largest` comes before any rows.
     """
 
@@ -152,11 +157,13 @@ class WeightPlace:
         self._weight = weight
         self._writer = making.writer
         tensors = stored(weight, q)
+        divisions = [division(weight, tensor, making.output.shards) for tensor in tensors]
         self._transposed = bool(self.codec.bits) and is_transposed(weight, q)
-        self._first = None if self._transposed else tensors[0]
-        waiting = tensors if self._transposed else tensors[1:]
+        self._first = None if self._transposed or divisions[0] is not None else tensors[0]
         self._waiting = [
-            (t.name, np.empty(t.shape, STORED[stored_dtype(t.dtype, encoding)])) for t in waiting
+            (t.name, d, np.empty(t.shape, STORED[stored_dtype(t.dtype, encoding)]))
+            for t, d in zip(tensors, divisions, strict=True)
+            if t is not self._first
         ]
         self._errors: list[RowErrors] = []
 
@@ -168,17 +175,17 @@ class WeightPlace:
     def see_largest(self, largest: float) -> None:
         """Take the largest magnitude of the weight, and find its scale."""
         self.scale = matrix_scale(largest)
-        for name, whole in self._waiting:
-            value = self.scale if name.endswith(".q_scale") else UNCALIBRATED
-            whole[...] = encode_bfloat16(value) if self.codec.scale == "bfloat16" else value
+        for name, _, whole in self._waiting:
+            if not name.endswith(".q_weight"):
+                value = self.scale if name.endswith(".q_scale") else UNCALIBRATED
+                whole[...] = encode_bfloat16(value) if self.codec.scale == "bfloat16" else value
 
     def put(self, row: int, encoded: Encoded) -> None:
         """Put rows, from `row` of the weight on, in place; from any thread."""
         if self._first is not None:
             self._writer.place(self._first.name, row * encoded.out[0].nbytes, encoded.out)
-        if self.codec.scale:
-            return
-        for (_, whole), rows in zip(self._waiting, self._rows_that_wait(encoded), strict=True):
+        # A scale of the whole weight, which comes last, has no rows.
+        for (_, _, whole), rows in zip(self._waiting, self._rows_that_wait(encoded), strict=False):
             if self._transposed:
                 whole[:, row : row + len(rows)] = rows.T
             else:
@@ -192,14 +199,20 @@ class WeightPlace:
 
     def finish(self) -> WeightError:
         """Write what waits, after the last rows; return the errors of the weight."""
-        for name, whole in self._waiting:
-            self._writer.append(name, whole)
+        for name, divided, whole in self._waiting:
+            if divided is None:
+                self._writer.append(name, whole)
+                continue
+            for shard in range(divided.shards):
+                pieces = [whole[index] for index in divided.pieces(shard)]
+                part = np.concatenate(pieces, axis=divided.axis)
+                self._writer.append(part_name(name, shard), part)
         total = total_of(self._errors) / math.prod(self._weight.shape)
         return WeightError(self._weight.name, largest_of(self._errors), total)
 
     def _rows_that_wait(self, encoded: Encoded) -> Sequence[NDArray[Any]]:
         arrays = [] if encoded.scales is None else [encoded.scales]
-        return [encoded.out, *arrays] if self._transposed else arrays
+        return [encoded.out, *arrays] if self._first is None else arrays
 
 
 def _codec(weight: Weight, q: Quantization, encoding: Encoding) -> Codec:

@@ -36,21 +36,35 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """How tensor parallelism divides a matrix [out, in]: along an axis, each of its sources evenly.
+
+    `function` names it as MLC's model does; the library's functions that divide begin with it.
+    """
+
+    function: str
+    axis: Literal[0, 1]
+
+
+@dataclass(frozen=True, slots=True)
 class Weight:
     """One matrix [out, in] of the model: the concatenation of its sources along axis 0.
 
-    `name` is without the `.weight` suffix.
+    `name` is without the `.weight` suffix; `split` is None where every shard has all of it, `layer`
+    where it is of no layer.
     """
 
     name: str
     role: Role
     shape: tuple[int, int]
     sources: tuple[Source, ...]
+    split: Split | None = None
+    layer: int | None = None
 
 
-# (name, role, sources), {i} the layer; the model order.
-_Template = tuple[str, Role, tuple[str, ...]]
-_EMBEDDING: _Template = ("model.embed_tokens", "embedding", ("model.embed_tokens",))
+# (name, role, sources, split), {i} the layer; the model order.
+_Template = tuple[str, Role, tuple[str, ...], Split | None]
+_EMBEDDING: _Template = ("model.embed_tokens", "embedding", ("model.embed_tokens",), None)
 _LAYER: tuple[_Template, ...] = (
     (
         "model.layers.{i}.self_attn.qkv_proj",
@@ -60,16 +74,28 @@ _LAYER: tuple[_Template, ...] = (
             "model.layers.{i}.self_attn.k_proj",
             "model.layers.{i}.self_attn.v_proj",
         ),
+        Split("_shard_qkv", 0),
     ),
-    ("model.layers.{i}.self_attn.o_proj", "linear", ("model.layers.{i}.self_attn.o_proj",)),
+    (
+        "model.layers.{i}.self_attn.o_proj",
+        "linear",
+        ("model.layers.{i}.self_attn.o_proj",),
+        Split("_shard_o", 1),
+    ),
     (
         "model.layers.{i}.mlp.gate_up_proj",
         "linear",
         ("model.layers.{i}.mlp.gate_proj", "model.layers.{i}.mlp.up_proj"),
+        Split("_shard_mlp_up", 0),
     ),
-    ("model.layers.{i}.mlp.down_proj", "linear", ("model.layers.{i}.mlp.down_proj",)),
+    (
+        "model.layers.{i}.mlp.down_proj",
+        "linear",
+        ("model.layers.{i}.mlp.down_proj",),
+        Split("_shard_mlp_down", 1),
+    ),
 )
-_FINAL_FC: _Template = ("lm_head", "final_fc", ("lm_head",))
+_FINAL_FC: _Template = ("lm_head", "final_fc", ("lm_head",), None)
 
 # Buffers that old transformers versions saved beside the parameters.
 _IGNORED = re.compile(r"(.*\.)?rotary_emb\.inv_freq")
@@ -97,14 +123,16 @@ def weights(config: OLMoConfig) -> tuple[Weight, ...]:
     """Return the matrices of the model in model order, with their sources."""
     shapes = _source_shapes(config)
 
-    def weight(template: _Template, layer: int = 0) -> Weight:
-        name, role, source_names = template
+    def weight(template: _Template, layer: int | None = None) -> Weight:
+        name, role, source_names, split = template
         sources = tuple(
             Source(f"{source.format(i=layer)}.weight", shapes[source.rpartition(".")[2]])
             for source in source_names
         )
         rows = sum(source.shape[0] for source in sources)
-        return Weight(name.format(i=layer), role, (rows, sources[0].shape[1]), sources)
+        return Weight(
+            name.format(i=layer), role, (rows, sources[0].shape[1]), sources, split, layer
+        )
 
     layers = [weight(row, i) for i in range(config.num_hidden_layers) for row in _LAYER]
     head = [] if config.tie_word_embeddings else [weight(_FINAL_FC)]
@@ -210,6 +238,11 @@ def parameters(config: OLMoConfig, quantization: Quantization) -> tuple[Paramete
     return tuple(
         parameter for weight in weights(config) for parameter in stored(weight, quantization)
     )
+
+
+def part_name(name: str, shard: int) -> str:
+    """Return the name that the part of one tensor-parallel shard is stored under."""
+    return f"{name}_shard-{shard}"
 
 
 def is_ignored(name: str) -> bool:

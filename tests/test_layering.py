@@ -44,9 +44,12 @@ TVM = {
     "olmo/lowering_target.py",
     "olmo/model.py",
     "olmo/pipeline.py",
+    "olmo/pipeline_stages.py",
     "olmo/quantized_layers.py",
     "olmo/rope.py",
     "olmo/runtime.py",
+    "olmo/shard_functions.py",
+    "olmo/workers.py",
 }
 NETWORK = {"tasks/actions/hub.py"}
 PRINTING = {"tasks/commands.py", "olmo/embedded/train.py"}

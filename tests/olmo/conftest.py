@@ -10,22 +10,31 @@ from olmo.kernel_library import build_kernels
 from olmo.kernels import host_of_kernels
 from tests.olmo.libraries import GOLDEN, Built, build
 
-Library = Callable[[str, str], Built]
+Library = Callable[..., Built]
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    """Return a golden checkpoint ("pub-a" or "pub-b") compiled with a quantization."""
-    made: dict[tuple[str, str], Built] = {}
+    """Return a golden checkpoint ("pub-a" or "pub-b") compiled with a quantization.
 
-    def library(checkpoint: str, quantization: str) -> Built:
-        key = (checkpoint, quantization)
+    Fields of the config may be overridden.
+    """
+    made: dict[tuple[object, ...], Built] = {}
+
+    def library(checkpoint: str, quantization: str, **overrides: int) -> Built:
+        key = (checkpoint, quantization, *sorted(overrides.items()))
         if key not in made:
             out = tmp_path_factory.mktemp(f"{checkpoint}-{quantization}")
-            made[key] = build(GOLDEN / checkpoint, quantization, out)
+            made[key] = build(GOLDEN / checkpoint, quantization, out, **overrides)
         return made[key]
 
     return library
+
+
+@pytest.fixture(scope="session")
+def divided(built: Library) -> Built:
+    """Return pub-b in q0f32 for two shards in each of two stages."""
+    return built("pub-b", "q0f32", tensor_parallel_shards=2, pipeline_parallel_stages=2)
 
 
 @pytest.fixture(scope="session")

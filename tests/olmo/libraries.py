@@ -61,7 +61,7 @@ def build(checkpoint: Path, name: str, out: Path, **overrides: Any) -> Built:
     convert(checkpoint, config, quantization(name), out / "model")
     module, metadata = lower(spec, "llvm")
     work, library = out / "work", out / "library.so"
-    work.mkdir()
+    work.mkdir(parents=True, exist_ok=True)
     compile_library(module, metadata, target("linux-x86_64-cpu"), library, work=work)
     return Built(spec, out / "model", library, module, metadata)
 

@@ -227,7 +227,7 @@ def test_overrides() -> None:
         ({"tensor_parallel_shards": 4}, "4 does not divide num_key_value_heads 2"),
         (
             {"pipeline_parallel_stages": 3},
-            "pipeline_parallel_stages 3 is more than num_hidden_layers 2",
+            "pipeline_parallel_stages 3 does not divide num_hidden_layers 2",
         ),
     ],
 )

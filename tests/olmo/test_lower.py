@@ -85,17 +85,8 @@ def test_the_module_names_no_path_and_no_machine(library: Built) -> None:
         assert word not in library.module, word
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"tensor_parallel_shards": 2},
-        {"pipeline_parallel_stages": 2},
-    ],
-    ids=lambda fields: next(iter(fields)),
-)
-def test_what_is_not_computed_is_refused(library: Built, fields: dict[str, Any]) -> None:
-    with pytest.raises(OlmoError, match=next(iter(fields))):
-        lower(with_config(library.spec, **fields), "llvm")
+def test_several_devices_give_the_same_bytes_again(divided: Built) -> None:
+    assert lower(divided.spec, "llvm") == (divided.module, divided.metadata)
 
 
 def test_unknown_kinds(library: Built) -> None:

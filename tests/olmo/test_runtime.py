@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -5,12 +6,17 @@ import numpy as np
 import pytest
 
 from olmo import runtime
+from olmo.convert import convert
 from olmo.errors import OlmoError
+from olmo.quantization import quantization
 from olmo.runtime import Engine
+from tests.olmo.checkpoints import config, tensors, write_single
 from tests.olmo.conftest import Library
 from tests.olmo.libraries import (
+    GOLDEN,
     PROMPT,
     Built,
+    build,
     every_way,
     golden_logits,
     golden_tokens,
@@ -28,6 +34,68 @@ def test_golden_logits_in_every_way(built: Library, checkpoint: str, tolerance: 
     expected = golden_logits(checkpoint)
     for way, found in every_way(engine, golden_tokens(checkpoint)).items():
         assert np.abs(found - expected).max() < tolerance, way
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "quantization", "tolerance"),
+    [
+        ("pub-b", "q0f32", 1e-4),
+        ("pub-b", "q4f32_1", 1e-4),
+        ("pub-a", "q0f16", 2e-2),
+        ("pub-b", "q4f16_1", 2e-2),
+        ("pub-a", "q4f16_2", 2e-2),
+        ("pub-b", "q3f16_1", 2e-2),
+        ("pub-a", "q4bf16_1", 2e-2),
+        ("pub-a", "q4bf16_0", 2e-2),
+        ("pub-a", "q0bf16", 2e-2),
+        ("pub-a", "q4f16_0", 2e-2),
+        ("pub-b", "q3f16_0", 2e-2),
+        ("pub-a", "e4m3_e4m3_f16", 2e-2),
+        ("pub-a", "e5m2_e5m2_f16", 2e-2),
+    ],
+)
+def test_logits_of_the_dequantized_weights(
+    built: Library, checkpoint: str, quantization: str, tolerance: float
+) -> None:
+    library = built(checkpoint, quantization)
+    tokens = golden_tokens(checkpoint)
+    (expected,) = library.reference(tokens)
+    expected = expected[PROMPT - 1 :]
+    for way, found in every_way(library.engine(max_sequences=2), tokens).items():
+        assert np.abs(found - expected).max() < tolerance * np.abs(expected).max(), way
+
+
+def test_golden_logits_of_two_shards_in_two_stages(divided: Built) -> None:
+    engine = divided.engine(max_sequences=2)
+    for way, found in every_way(engine, golden_tokens("pub-b")).items():
+        assert np.abs(found - golden_logits("pub-b")).max() < 1e-3, way
+
+
+def test_divided_weights_are_the_same_weights(tmp_path: Path) -> None:
+    changes = {"hidden_size": 64, "intermediate_size": 128}
+    values = tensors(config(**changes))
+    checkpoint = write_single(tmp_path / "checkpoint", values, **changes)
+    library = build(checkpoint, "q4f16_1", tmp_path / "built", tensor_parallel_shards=2)
+    found = library.engine().prefill(0, range(20))
+    (expected,) = library.reference(range(20))
+    assert np.abs(found - expected[-1]).max() < 2e-2 * np.abs(expected).max()
+    presharded = tmp_path / "presharded"
+    chosen = quantization("q4f16_1")
+    convert(checkpoint, library.spec.config, chosen, presharded, shards=2)
+    assert np.array_equal(Engine(presharded, library.library).prefill(0, range(20)), found)
+    joined = dataclasses.replace(library, model_dir=presharded)
+    for name in ("qkv_proj", "o_proj"):
+        weight = f"model.layers.1.self_attn.{name}"
+        assert np.array_equal(joined.weight(weight), library.weight(weight))
+
+
+def test_weights_for_another_number_of_shards(
+    divided: Built, built: Library, tmp_path: Path
+) -> None:
+    chosen = quantization("q0f32")
+    convert(GOLDEN / "pub-b", divided.spec.config, chosen, tmp_path, shards=2)
+    with pytest.raises(OlmoError, match=r"holds the tensor '.*qkv_proj.weight_shard-0', which"):
+        Engine(tmp_path, built("pub-b", "q0f32").library)
 
 
 def test_long_prompts_are_read_in_chunks(small: Built) -> None:

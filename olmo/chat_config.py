@@ -53,6 +53,7 @@ def generate(
     quantization_name: str,
     conv_template: str | Mapping[str, Any],
     *,
+    gguf_tokenizer: Mapping[str, Any] | None = None,
     context_window_size: int | None = None,
     prefill_chunk_size: int | None = None,
     sliding_window_size: int = -1,
@@ -64,7 +65,8 @@ def generate(
     """Return the chat config of a model, keys in MLC's order.
 
     `config_json` and `generation_config` are the parsed files (the latter None where there is
-    none), `tokenizer` the directory of the tokenizer's files. Without a window it is the
+    none), `tokenizer` the directory of the tokenizer's files; where it has none, the tokenizer is
+    `gguf_tokenizer`, as `olmo.gguf_config.tokenizer_metadata` gives it. Without a window it is the
     model's own. The prefill chunk is the given or the model's default one, at most the window.
     Token ids and sampling defaults come from generation_config.json, then config.json.
 
@@ -74,7 +76,7 @@ def generate(
     quantized = quantization(quantization_name)
     conversation = template(conv_template)
     base = OLMoConfig.from_huggingface(config_json)
-    facts = read_tokenizer(tokenizer)
+    facts = read_tokenizer(tokenizer, gguf_tokenizer)
     warnings: list[str] = list(facts.warnings)
     config = _with_windows(base, context_window_size, prefill_chunk_size, warnings)
     overrides = {

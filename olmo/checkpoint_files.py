@@ -125,22 +125,24 @@ def _in_gguf(source: Path) -> tuple[tuple[Path, None], ...] | None:
     return files
 
 
+def split_names(name: str) -> tuple[str, ...]:
+    """Return the names of all files of the model that a GGUF file of this name belongs to."""
+    match = _SPLIT.fullmatch(name)
+    if match is None or int(match["count"]) < 1:
+        return (name,)
+    count = int(match["count"])
+    return tuple(f"{match['stem']}-{n:05d}-of-{count:05d}.gguf" for n in range(1, count + 1))
+
+
 def _split(path: Path) -> tuple[tuple[Path, None], ...]:
     """Return all files of the model that a GGUF file belongs to, the first one first."""
-    match = _SPLIT.fullmatch(path.name)
-    if match is None:
-        return ((path, None),)
-    count = int(match["count"])
-    paths = [
-        path.with_name(f"{match['stem']}-{number:05d}-of-{count:05d}.gguf")
-        for number in range(1, count + 1)
-    ]
+    paths = [path.with_name(name) for name in split_names(path.name)]
     for other in paths:
-        if not other.exists():
+        if len(paths) > 1 and not other.exists():
             raise OlmoError(
                 f"{path}: {other.name} of the same model is not there", "download the missing file"
             )
-    return tuple((other, None) for other in paths) or ((path, None),)
+    return tuple((other, None) for other in paths)
 
 
 def _by_content(path: Path, formats: list[Format]) -> Format:

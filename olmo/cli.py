@@ -20,7 +20,7 @@ from olmo.console import converse, library_of
 from olmo.errors import OlmoError, unknown
 from olmo.json_file import read_json
 from olmo.library_plan import plan_library
-from olmo.model_config import read_model_config
+from olmo.model_config import read_gguf_tokenizer, read_model_config
 from olmo.quantization import quantization
 from olmo.targets import TARGETS
 from olmo.weights import weights
@@ -161,6 +161,7 @@ def _gen_config(arguments: argparse.Namespace) -> int:
         directory,
         arguments.quantization,
         template,
+        gguf_tokenizer=read_gguf_tokenizer(arguments.config),
         context_window_size=arguments.context_window_size,
         prefill_chunk_size=arguments.prefill_chunk_size,
         sliding_window_size=arguments.sliding_window_size,

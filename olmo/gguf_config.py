@@ -5,7 +5,6 @@ are compared as such. What its architecture `olmo` fixes is fixed here: SiLU, no
 weights.
 """
 
-import os
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 
 from olmo.config import MODEL_TYPE, OLMoConfig
 from olmo.errors import OlmoError
-from olmo.gguf_header import Header, parse_header
+from olmo.gguf_header import Header, read_header
+from olmo.rope_scaling import BETA_FAST, BETA_SLOW
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 NORM_EPSILON = 1e-5  # of OLMo's layer norm, in transformers and llama.cpp's converter
@@ -35,19 +35,29 @@ _KV_HEADS, _THETA, _CLIP = "attention.head_count_kv", "rope.freq_base", "attenti
 _HEAD_DIMS = ("rope.dimension_count", "attention.key_length", "attention.value_length")
 _EPSILON, _VOCABULARY = "attention.layer_norm_epsilon", "vocab_size"
 _SCALING = "rope.scaling."
-_SCALINGS: Mapping[str, Mapping[str, str]] = {
-    "linear": {"factor": "factor"},
-    "yarn": {
-        "factor": "factor",
-        "original_context_length": "original_max_position_embeddings",
-    },
+# For each kind of scaling the keys that it needs, and those that it may have.
+_SCALINGS: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]] = {
+    "linear": ({"factor": "factor"}, {}),
+    "yarn": (
+        {"factor": "factor", "original_context_length": "original_max_position_embeddings"},
+        {"yarn_beta_fast": "beta_fast", "yarn_beta_slow": "beta_slow", "finetuned": "finetuned"},
+    ),
 }
+# What only one value of is computed as transformers does, and what says nothing of the arithmetic.
+_SCALING_FIXED: Mapping[str, tuple[float, ...]] = {
+    "attn_factor": (1.0,),
+    "yarn_attn_factor": (1.0,),
+    "yarn_ext_factor": (1.0, -1.0),  # below zero: the kind's own, which is 1
+}
+_SCALING_IGNORED = {"type", "finetuned"}
+_YARN_DEFAULTS = {"beta_fast": BETA_FAST, "beta_slow": BETA_SLOW}
 _KNOWN = {*_SIZES, _KV_HEADS, _THETA, _CLIP, *_HEAD_DIMS, _EPSILON, _VOCABULARY}
 
+_TOKENIZER = "tokenizer.ggml."
 _TOKENS: Mapping[str, str] = {
-    "tokenizer.ggml.bos_token_id": "bos_token_id",
-    "tokenizer.ggml.eos_token_id": "eos_token_id",
-    "tokenizer.ggml.padding_token_id": "pad_token_id",
+    f"{_TOKENIZER}bos_token_id": "bos_token_id",
+    f"{_TOKENIZER}eos_token_id": "eos_token_id",
+    f"{_TOKENIZER}padding_token_id": "pad_token_id",
 }
 
 
@@ -57,20 +67,22 @@ def read_config(paths: Sequence[Path]) -> dict[str, Any]:
     Raises:
         OlmoError: a broken file, another architecture, or metadata that are missing or unknown.
     """
-    headers = [_read_header(path) for path in paths]
+    headers = [read_header(path) for path in paths]
     tensors = tuple(info for header in headers for info in header.tensors)
     return config_json(Header(headers[0].metadata, tensors), str(paths[0]))
 
 
-def _read_header(path: Path) -> Header:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise OlmoError(f"{path}: {error.strerror}") from None
-    try:
-        return parse_header(descriptor, str(path))
-    finally:
-        os.close(descriptor)
+def tokenizer_metadata(path: Path) -> dict[str, Any]:
+    """Return what a GGUF file says of its tokenizer, by key without `tokenizer.ggml.`; {} if nothing.
+
+    Raises:
+        OlmoError: a broken file.
+    """
+    return {
+        key.removeprefix(_TOKENIZER): value
+        for key, value in read_header(path).metadata.items()
+        if key.startswith(_TOKENIZER)
+    }
 
 
 def config_json(header: Header, file: str) -> dict[str, Any]:
@@ -152,9 +164,11 @@ def check_same(given: Mapping[str, Any], where: str, carried: Mapping[str, Any],
 
 
 def _as_stored(value: Any) -> Any:
-    """Return reals as llama.cpp stores them, in float32."""
-    if isinstance(value, Mapping):
-        return {key: _as_stored(item) for key, item in value.items()}
+    """Return reals as llama.cpp stores them, in float32, and defaults where they are left out."""
+    if isinstance(value, Mapping):  # a RoPE scaling: what it leaves out has a default
+        filled = _YARN_DEFAULTS if value.get("rope_type") == "yarn" else {}
+        filled = {**filled, **value}
+        return {key: _as_stored(item) for key, item in filled.items() if key != "finetuned"}
     if isinstance(value, float) and abs(value) <= FLOAT32_MAX:
         return struct.unpack("<f", struct.pack("<f", value))[0]
     return value
@@ -187,13 +201,22 @@ def _rope_scaling(own: Mapping[str, Any], file: str) -> dict[str, Any] | None:
         return None
     if kind not in _SCALINGS:
         raise OlmoError(f"{file}: unknown {_PREFIX}{_SCALING}type {kind!r}", _HINT)
-    keys = _SCALINGS[kind]
-    given = {key.removeprefix(_SCALING) for key in own if key.startswith(_SCALING)} - {"type"}
-    if unknown := sorted(given - keys.keys()):
-        raise OlmoError(f"{file}: unknown metadata key {_PREFIX}{_SCALING}{unknown[0]}", _HINT)
-    return {"rope_type": kind} | {
-        name: _needed(own, _SCALING + key, file) for key, name in keys.items()
+    needed, optional = _SCALINGS[kind]
+    given = {
+        key.removeprefix(_SCALING): value for key, value in own.items() if key.startswith(_SCALING)
     }
+    for key, value in given.items():
+        if key in _SCALING_FIXED:
+            if value not in _SCALING_FIXED[key]:
+                raise OlmoError(
+                    f"{file}: {_PREFIX}{_SCALING}{key} is {value!r}, but only 1.0 is computed",
+                    _HINT,
+                )
+        elif key not in {*needed, *optional, *_SCALING_IGNORED}:
+            raise OlmoError(f"{file}: unknown metadata key {_PREFIX}{_SCALING}{key}", _HINT)
+    found = {"rope_type": kind}
+    found |= {name: _needed(own, _SCALING + key, file) for key, name in needed.items()}
+    return found | {name: given[key] for key, name in optional.items() if key in given}
 
 
 def _needed(own: Mapping[str, Any], key: str, file: str) -> Any:

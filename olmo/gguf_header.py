@@ -10,6 +10,7 @@ import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from olmo.errors import OlmoError
@@ -102,6 +103,22 @@ class Header:
 
     metadata: Mapping[str, Any]
     tensors: tuple[TensorInfo, ...]
+
+
+def read_header(path: Path) -> Header:
+    """Return the header of a GGUF file.
+
+    Raises:
+        OlmoError: as `parse_header`, or the file cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise OlmoError(f"{path}: {error.strerror}") from None
+    try:
+        return parse_header(descriptor, str(path))
+    finally:
+        os.close(descriptor)
 
 
 def parse_header(descriptor: int, file: str) -> Header:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from olmo.checkpoint_files import GGUF, GGUF_SUFFIX, layout
 from olmo.config import OLMoConfig
 from olmo.errors import OlmoError
-from olmo.gguf_config import check_same, read_config
+from olmo.gguf_config import check_same, read_config, tokenizer_metadata
 from olmo.json_file import read_json
 
 CONFIG_JSON = "config.json"
@@ -84,6 +84,19 @@ def read_model_config(
     if files:
         check_same(fields, str(path), read_config(files), str(files[0]))
     return ModelConfig(fields, str(path)).checked()
+
+
+def read_gguf_tokenizer(given: Path) -> dict[str, Any] | None:
+    """Return what the GGUF file that `given` means says of its tokenizer, None if it means none.
+
+    `given` is as for `read_model_config`.
+
+    Raises:
+        OlmoError: a broken file.
+    """
+    is_source = given.is_dir() or given.suffix == GGUF_SUFFIX
+    files = _gguf_files(given if is_source else given.parent, "auto")
+    return tokenizer_metadata(files[0]) if files else None  # of several the first says it
 
 
 def _gguf_files(source: Path, source_format: str) -> list[Path]:

@@ -1,7 +1,8 @@
 """Make a `tokenizer.json` where a model has only its tokenizer in an older form.
 
 sentencepiece models become what transformers makes of them for Llama, the family that uses such
-files; tiktoken's ranks become what MLC makes of them.
+files; tiktoken's ranks become what MLC makes of them; what a GGUF file says becomes what llama.cpp
+does with it.
 """
 
 import base64
@@ -15,14 +16,21 @@ from typing import Any
 from olmo.errors import OlmoError
 from olmo.sentencepiece_model import (
     CONTROL,
+    NORMAL,
     UNKNOWN,
+    UNUSED,
     USER_DEFINED,
-    SentencePieceModel,
+    Piece,
     parse_model,
 )
 
 SPACE = "\u2581"  # sentencepiece writes a space as this character
 SAVE_HINT = "save it with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
+
+_BYTE_LEVEL = {"type": "ByteLevel", "use_regex": True}
+_GGUF_KINDS = ("gpt2", "llama")
+# Values of tokenizer.ggml.pre for which llama.cpp splits text as GPT-2 does.
+_SPLIT_AS_GPT2 = ("gpt-2", "olmo", "mpt", "phi-2", "jais", "trillion", "granite-docling")
 
 _ADDED = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
 
@@ -44,44 +52,11 @@ def from_sentencepiece(path: Path, tokenizer_config: Mapping[str, Any]) -> dict[
     ):
         if is_so:
             raise OlmoError(f"{path}: {what}, which is not read", SAVE_HINT)
-    vocab = {piece.text: number for number, piece in enumerate(model.pieces)}
-    if len(vocab) != len(model.pieces):
-        raise OlmoError(f"{path}: holds a piece twice")
-    decoders: list[dict[str, Any]] = [
-        {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
-        {"type": "ByteFallback"},
-        {"type": "Fuse"},
-    ]
-    if model.add_dummy_prefix:
-        decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
-    added = [_token(n, p.text, special=p.type != USER_DEFINED) for n, p in _added(model)]
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": _with_configured(added, tokenizer_config, str(path)),
-        "normalizer": None,
-        "pre_tokenizer": {
-            "type": "Metaspace",
-            "replacement": SPACE,
-            "prepend_scheme": "first" if model.add_dummy_prefix else "never",
-            "split": False,
-        },
-        "post_processor": _template(tokenizer_config, vocab, str(path)),
-        "decoder": {"type": "Sequence", "decoders": decoders},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": True,
-            "byte_fallback": True,
-            "ignore_merges": False,
-            "vocab": vocab,
-            "merges": _merges_of_pieces(vocab),
-        },
-    }
+    pieces = model.pieces
+    vocab = _vocabulary(enumerate(pieces), str(path))
+    prefix = model.add_dummy_prefix
+    ranks = range(len(pieces))
+    return _of_pieces(pieces, vocab, ranks, tokenizer_config, str(path), prefix=prefix)
 
 
 def from_tiktoken(path: Path, tokenizer_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,16 +76,164 @@ def from_tiktoken(path: Path, tokenizer_config: Mapping[str, Any]) -> dict[str, 
     added = _with_configured([], tokenizer_config, str(path))
     vocab = {_as_text(token): rank for token, rank in ranks.items()}
     vocab |= {token["content"]: token["id"] for token in added}
-    byte_level = {"type": "ByteLevel", "use_regex": True}
+    processor = {**_BYTE_LEVEL, "add_prefix_space": True, "trim_offsets": False}
+    return _byte_level(vocab, merges, added, processor)
+
+
+def from_gguf(metadata: Mapping[str, Any], where: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the `tokenizer.json` of a GGUF file, and warnings.
+
+    `metadata` are its keys `tokenizer.ggml.*`, without that prefix. Tokens that only fill the
+    vocabulary up (of type unused) are left out. A normalizer is not in such a file, so there is
+    none. Source: `llama-vocab.cpp` of llama.cpp.
+
+    Raises:
+        OlmoError: a tokenizer of another kind, or one that is broken.
+    """
+    kind = metadata.get("model")
+    tokens, types = metadata.get("tokens"), metadata.get("token_type")
+    texts = list(tokens) if isinstance(tokens, list) else []
+    if kind not in _GGUF_KINDS:
+        raise OlmoError(f"{where}: tokenizer.ggml.model {kind!r} is not read", SAVE_HINT)
+    if types is None:
+        types = [NORMAL] * len(texts)
+    if not texts or not isinstance(types, list) or len(types) != len(texts):
+        raise OlmoError(f"{where}: tokenizer.ggml.tokens and token_type do not fit each other")
+    pieces = [Piece(str(text), number) for text, number in zip(texts, types, strict=True)]
+    used = ((number, piece) for number, piece in enumerate(pieces) if piece.type != UNUSED)
+    vocab = _vocabulary(used, where)
+    options = _gguf_options(metadata, pieces, where)
+    if kind == "llama":
+        return _of_gguf_pieces(metadata, pieces, vocab, options, where), ()
+    split = metadata.get("pre")
+    warnings: tuple[str, ...] = ()
+    if split in {None, "default"}:
+        warnings = (f"{where} does not say how text is split into words: GPT-2's way is used",)
+    elif split not in _SPLIT_AS_GPT2:
+        raise OlmoError(f"{where}: tokenizer.ggml.pre {split!r} is not read", SAVE_HINT)
+    merges = [str(merge).split(" ") for merge in metadata.get("merges") or ()]
+    for merge in merges:
+        if len(merge) != 2 or not {*merge, "".join(merge)} <= vocab.keys():
+            raise OlmoError(f"{where}: tokenizer.ggml.merges has {' '.join(merge)!r}")
+    added = [_token(n, p.text, special=p.type != USER_DEFINED) for n, p in _added(pieces)]
+    return _byte_level(vocab, merges, added, _template(options, vocab, where)), warnings
+
+
+def _gguf_options(
+    metadata: Mapping[str, Any], pieces: Sequence[Piece], where: str
+) -> dict[str, Any]:
+    """Return what a tokenizer_config.json would say of the tokens of beginning and end."""
+    options: dict[str, Any] = {}
+    for side, default in (("bos", metadata["model"] == "llama"), ("eos", False)):
+        options[f"add_{side}_token"] = metadata.get(f"add_{side}_token", default)
+        number = metadata.get(f"{side}_token_id")
+        if options[f"add_{side}_token"]:
+            if type(number) is not int or not 0 <= number < len(pieces):
+                raise OlmoError(f"{where}: tokenizer.ggml.{side}_token_id is {number!r}")
+            options[f"{side}_token"] = pieces[number].text
+    return options
+
+
+def _vocabulary(numbered: Iterable[tuple[int, Piece]], where: str) -> dict[str, int]:
+    vocab: dict[str, int] = {}
+    for number, piece in numbered:
+        if vocab.setdefault(piece.text, number) != number:
+            raise OlmoError(f"{where}: holds the piece {piece.text!r} twice")
+    return vocab
+
+
+def _of_gguf_pieces(
+    metadata: Mapping[str, Any],
+    pieces: Sequence[Piece],
+    vocab: Mapping[str, int],
+    options: Mapping[str, Any],
+    where: str,
+) -> dict[str, Any]:
+    """Return the tokenizer of pieces and scores; of two merges that of the higher score is first."""
+    scores = metadata.get("scores")
+    if not isinstance(scores, list) or len(scores) != len(pieces):
+        raise OlmoError(f"{where}: tokenizer.ggml.tokens and scores do not fit each other")
+    for key in ("remove_extra_whitespaces", "precompiled_charsmap"):
+        if metadata.get(key):
+            raise OlmoError(f"{where}: tokenizer.ggml.{key} is not read", SAVE_HINT)
+    order = sorted(range(len(pieces)), key=lambda number: (-scores[number], number))
+    ranks = {number: rank for rank, number in enumerate(order)}
+    return _of_pieces(
+        pieces,
+        vocab,
+        [ranks[number] for number in range(len(pieces))],
+        options,
+        where,
+        prefix=bool(metadata.get("add_space_prefix", True)),
+    )
+
+
+def _of_pieces(
+    pieces: Sequence[Piece],
+    vocab: Mapping[str, int],
+    ranks: Sequence[int],
+    tokenizer_config: Mapping[str, Any],
+    where: str,
+    *,
+    prefix: bool,
+) -> dict[str, Any]:
+    """Return the tokenizer of sentencepiece's pieces; what makes a piece of a lower rank is first.
+
+    With `prefix`, text begins with a space that decoding takes away.
+    """
+    decoders: list[dict[str, Any]] = [
+        {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+    ]
+    if prefix:
+        decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    added = [_token(n, p.text, special=p.type != USER_DEFINED) for n, p in _added(pieces)]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": _with_configured(added, tokenizer_config, where),
+        "normalizer": None,
+        "pre_tokenizer": {
+            "type": "Metaspace",
+            "replacement": SPACE,
+            "prepend_scheme": "first" if prefix else "never",
+            "split": False,
+        },
+        "post_processor": _template(tokenizer_config, vocab, where),
+        "decoder": {"type": "Sequence", "decoders": decoders},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "ignore_merges": False,
+            "vocab": vocab,
+            "merges": _merges_of_pieces(vocab, ranks),
+        },
+    }
+
+
+def _byte_level(
+    vocab: Mapping[str, int],
+    merges: Sequence[str | Sequence[str]],
+    added: Sequence[dict[str, Any]],
+    post_processor: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the tokenizer of byte-pair encoding as GPT-2 has it, over bytes as characters."""
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": added,
         "normalizer": None,
-        "pre_tokenizer": {**byte_level, "add_prefix_space": False, "trim_offsets": True},
-        "post_processor": {**byte_level, "add_prefix_space": True, "trim_offsets": False},
-        "decoder": {**byte_level, "add_prefix_space": True, "trim_offsets": True},
+        "pre_tokenizer": {**_BYTE_LEVEL, "add_prefix_space": False, "trim_offsets": True},
+        "post_processor": post_processor,
+        "decoder": {**_BYTE_LEVEL, "add_prefix_space": True, "trim_offsets": True},
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -130,9 +253,9 @@ def encode(tokenizer: Mapping[str, Any]) -> bytes:
     return json.dumps(tokenizer, indent=2, ensure_ascii=False).encode("utf-8")
 
 
-def _added(model: SentencePieceModel) -> Iterable[tuple[int, Any]]:
+def _added(pieces: Sequence[Piece]) -> Iterable[tuple[int, Piece]]:
     kinds = {UNKNOWN, CONTROL, USER_DEFINED}
-    return ((n, piece) for n, piece in enumerate(model.pieces) if piece.type in kinds)
+    return ((n, piece) for n, piece in enumerate(pieces) if piece.type in kinds)
 
 
 def _token(number: int, content: str, *, special: bool) -> dict[str, Any]:
@@ -196,16 +319,16 @@ def _template(
     }
 
 
-def _merges_of_pieces(vocab: Mapping[str, int]) -> list[list[str]]:
-    """Return the pairs that make a piece, in the order of the pieces, which is that of merging."""
+def _merges_of_pieces(vocab: Mapping[str, int], ranks: Sequence[int]) -> list[list[str]]:
+    """Return the pairs that make a piece, those of a lower rank (by id) first."""
     merges = []
     for piece, number in vocab.items():
         for cut in range(1, len(piece)):
             left, right = piece[:cut], piece[cut:]
             if left in vocab and right in vocab:
-                merges.append((number, len(left), len(right), vocab[left], vocab[right]))
-    texts = list(vocab)
-    return [[texts[left], texts[right]] for *_, left, right in sorted(merges)]
+                order = (ranks[number], len(left), len(right), vocab[left], vocab[right])
+                merges.append((order, [left, right]))
+    return [pair for _, pair in sorted(merges)]
 
 
 def _ranks(path: Path) -> dict[bytes, int]:

@@ -9,7 +9,14 @@ from tokenizers import Tokenizer
 
 from olmo.errors import OlmoError
 from olmo.json_file import read_json
-from olmo.tokenizer_conversion import SAVE_HINT, SPACE, encode, from_sentencepiece, from_tiktoken
+from olmo.tokenizer_conversion import (
+    SAVE_HINT,
+    SPACE,
+    encode,
+    from_gguf,
+    from_sentencepiece,
+    from_tiktoken,
+)
 
 TOKENIZER_JSON = "tokenizer.json"
 TOKENIZER_CONFIG, SENTENCEPIECE = "tokenizer_config.json", "tokenizer.model"
@@ -55,23 +62,26 @@ class TokenizerFacts:
     warnings: tuple[str, ...] = ()
 
 
-def read_tokenizer(directory: Path) -> TokenizerFacts:
+def read_tokenizer(directory: Path, gguf: Mapping[str, Any] | None = None) -> TokenizerFacts:
     """Read the tokenizer in a model's directory.
 
-    Without a `tokenizer.json` one is made of `tokenizer.model` or a `.tiktoken` file.
+    Without a `tokenizer.json` one is made of `tokenizer.model` or a `.tiktoken` file, and without
+    these of what the model's GGUF file says (`olmo.gguf_config.tokenizer_metadata`).
 
     Raises:
         OlmoError: no tokenizer, one that is broken, or one that adds a token twice.
     """
     files = tuple(name for name in TOKENIZER_FILES if (directory / name).is_file())
     if TOKENIZER_JSON not in files:
-        return _converted(directory, files)
+        return _converted(directory, files, gguf)
     path = directory / TOKENIZER_JSON
     obj = _table(path)
     return TokenizerFacts(files, detect(obj), _size(path.read_bytes(), obj, path))
 
 
-def _converted(directory: Path, files: tuple[str, ...]) -> TokenizerFacts:
+def _converted(
+    directory: Path, files: tuple[str, ...], gguf: Mapping[str, Any] | None
+) -> TokenizerFacts:
     config_path = directory / TOKENIZER_CONFIG
     config = _table(config_path) if config_path.is_file() else {}
     ranks = sorted(path for path in directory.iterdir() if path.suffix == TIKTOKEN_SUFFIX)
@@ -84,6 +94,9 @@ def _converted(directory: Path, files: tuple[str, ...]) -> TokenizerFacts:
         obj = from_tiktoken(path, config)
         way = "GPT-2's way is used, as MLC does"
         warnings = (f"{path.name} does not say how text is split into words: {way}",)
+    elif gguf and not ranks:
+        path = directory / "*.gguf"
+        obj, warnings = from_gguf(gguf, str(path))
     else:
         raise OlmoError(f"{directory}: no {TOKENIZER_JSON}", SAVE_HINT)
     data = encode(obj)

@@ -23,8 +23,8 @@ _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 class Model:
     """One `[models.NAME]`: where a checkpoint comes from and how one talks to it.
 
-    `path` is the checkpoint directory (embedded and local), `weights` the names of its weight
-    files where the matrix names one of several, `repo` and `revision` its place on the Hub.
+    `path` is the checkpoint directory (embedded and local), `repo` and `revision` its place on the
+    Hub, `weights` the names of its weight files where the matrix names one of several.
     `conv_template` is a built-in name or a whole template. `questions` is a JSON file of
     `{"question", "answer"}` objects that verification asks.
     """
@@ -41,7 +41,7 @@ class Model:
 
 _MODEL_KEYS: Mapping[str, tuple[str, ...]] = {
     "embedded": (),
-    "hf": ("repo", "revision"),
+    "hf": ("repo", "revision", "file"),
     "local": ("path",),
 }
 
@@ -102,10 +102,18 @@ def _hub_model(
             f"{revision!r} is not a commit",
             "a branch or tag moves: pin the 40 hexadecimal digits of its commit",
         )
+    file = _string(where, table, "file", mistakes) if "file" in table else None
+    if file and ("/" in file or not file.endswith(GGUF_SUFFIX)):
+        mistakes.add(
+            f"{where}.file",
+            f"{file!r} is not the name of a {GGUF_SUFFIX} file",
+            "other formats need no `file`: their names are known",
+        )
     return Model(
         name,
         "hf",
         _template(where, table, mistakes),
+        weights=(file,) if file else (),
         repo=repo,
         revision=revision,
         questions=_questions(where, table, base, mistakes),

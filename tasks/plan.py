@@ -60,6 +60,7 @@ KERNEL_HOSTS = ("linux-x86_64",)
 EXECUTED = ("x86_64-unknown-linux-gnu",)
 
 ARCHITECTURE = "architecture.json"
+GGUF_TOKENIZER = "gguf-tokenizer.json"
 COMPILE_SPEC = "compile-spec.json"
 CHAT_CONFIG = "mlc-chat-config.json"
 DIST = "dist"
@@ -163,7 +164,7 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
                 "context_window_size": row.window,
                 "conv_template": model.conv_template,
             },
-            Selection(download, CONFIG, "checkpoint"),
+            Selection(download, (*CONFIG, GGUF_TOKENIZER), "checkpoint"),
             Selection(checkpoint, (*CHAT, *TIKTOKEN), "checkpoint"),
         ),
         _node(lower, "lower", {"kind": target.kind}, Selection(gen_config, (COMPILE_SPEC,))),
@@ -212,10 +213,13 @@ def _download(model: Model, name: str) -> Node:
     if model.path is not None:
         patterns = (*CONFIG, *GGUF.patterns)
         return _node(name, "inspect", {}, Selection(f"source:{model.name}", patterns))
-    params = {
+    params: dict[str, Any] = {
         "repo": model.repo,
         "revision": model.revision,
         "files": [*CONFIG, *CHAT],
-        "weights": [choice.marks for choice in (SAFETENSORS, TORCH)],
     }
+    if model.weights:
+        (params["gguf"],) = model.weights
+    else:
+        params["weights"] = [choice.marks for choice in (SAFETENSORS, TORCH)]
     return _node(name, "download", params)

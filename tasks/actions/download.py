@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from olmo.checkpoint_files import indexed_files
+from olmo.checkpoint_files import indexed_files, split_names
 from olmo.errors import OlmoError
 from olmo.json_file import read_json
-from olmo.model_config import CONFIG_JSON, ModelConfig
+from olmo.model_config import CONFIG_JSON
 from tasks.actions import hub
-from tasks.actions.inspect import ARCHITECTURE, write_architecture
+from tasks.actions.inspect import describe
 
 PROGRESS = True
+
+TOKENIZERS, RANKS = ("tokenizer.json", "tokenizer.model"), "*.tiktoken"
 
 
 def run(
@@ -24,48 +27,68 @@ def run(
     outputs: Path,
     progress: hub.Progress | None = None,
 ) -> None:
-    """Write the checkpoint's files and `architecture.json`.
+    """Write the checkpoint's files and what `inspect.describe` says of them.
 
-    `files` of the parameters are taken where the commit has them, and the weights of the first of
-    `weights` (a file name and the name of an index of several). The user's own Hub cache is used
-    and, on one file system, linked rather than copied.
+    `files` of the parameters are taken where the commit has them, and the weights: those of the
+    GGUF file `gguf` if it is given, else of the first of `weights` (a file name and the name of an
+    index of several). The user's own Hub cache is used and, on one file system, linked rather than
+    copied.
 
     Raises OlmoError if the Hub refuses, the commit is no checkpoint, or bytes are not what the Hub
     names.
     """
     commit = hub.commit(params["repo"], params["revision"])
     names = [name for name in params["files"] if commit.has(name)]
-    if CONFIG_JSON not in names:
-        raise OlmoError(
-            f"{commit} has no {CONFIG_JSON}", "choose a repository in the form of transformers"
-        )
-    weights, index = _weights(commit, params["weights"])
-    if index is not None:
-        names.append(index)
-        weights = _indexed(commit, index)
-    found = hub.fetch(commit, [*names, *weights], progress)
-    fields = read_json(found[CONFIG_JSON])
-    config = ModelConfig(fields, f"{commit}: {CONFIG_JSON}").checked()
-    write_architecture(config, outputs / ARCHITECTURE)
+    if not any(name in names for name in TOKENIZERS):
+        names += commit.matching(RANKS)
+    if "gguf" in params:
+        names += _split(commit, params["gguf"])
+    else:
+        if CONFIG_JSON not in names:
+            raise OlmoError(
+                f"{commit} has no {CONFIG_JSON}", "choose a repository in the form of transformers"
+            )
+        names += _weights(commit, params["weights"])
+    found = hub.fetch(commit, names, progress)
+    with tempfile.TemporaryDirectory(dir=outputs.parent) as work:
+        for name, path in found.items():
+            (Path(work) / name).symlink_to(path)
+        try:
+            described = describe(Path(work))
+        except OlmoError as error:
+            raise OlmoError(str(error).replace(f"{work}/", f"{commit}: "), error.hint) from None
     for name, path in found.items():
         try:
             os.link(path, outputs / name)
         except OSError:  # another file system, or one without links
             shutil.copyfile(path, outputs / name)
+    for name in described.keys() - found.keys():
+        (outputs / name).write_bytes(described[name])
 
 
-def _weights(
-    commit: hub.Commit, formats: Iterable[tuple[str, str]]
-) -> tuple[tuple[str, ...], str | None]:
-    """Return the one file that holds the weights, or the index of several."""
+def _split(commit: hub.Commit, name: str) -> tuple[str, ...]:
+    """Return all files of the model that a GGUF file belongs to."""
+    names = split_names(name)
+    for other in names:
+        if not commit.has(other):
+            known = ", ".join(commit.matching("*.gguf")) or "none"
+            raise OlmoError(f"{commit} has no {other}", f"GGUF files there: {known}")
+    return names
+
+
+def _weights(commit: hub.Commit, formats: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the one file that holds the weights, or the index of several and these."""
     known = list(formats)
     for single, index in known:
         if commit.has(single):
-            return (single,), None
+            return (single,)
         if commit.has(index):
-            return (), index
+            return (index, *_indexed(commit, index))
     wanted = " or ".join(single for single, _ in known)
-    raise OlmoError(f"{commit} has no {wanted}", "choose a repository in the form of transformers")
+    hint = "choose a repository in the form of transformers"
+    if found := commit.matching("*.gguf"):
+        hint = f'name one of its GGUF files in the matrix, such as file = "{found[0]}"'
+    raise OlmoError(f"{commit} has no {wanted}", hint)
 
 
 def _indexed(commit: hub.Commit, index: str) -> tuple[str, ...]:

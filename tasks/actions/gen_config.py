@@ -18,12 +18,14 @@ def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> tuple[str, ..
     """
     checkpoint = inputs / "checkpoint"
     generation = checkpoint / "generation_config.json"
+    gguf = checkpoint / "gguf-tokenizer.json"
     made = chat_config.generate(
         read_json(checkpoint / "config.json"),
         read_json(generation) if generation.exists() else None,
         checkpoint,
         params["quantization"],
         params["conv_template"],
+        gguf_tokenizer=read_json(gguf) if gguf.exists() else None,
         context_window_size=params["context_window_size"],
     )
     spec = CompileSpec.from_chat_config(made.chat_config)

@@ -7,6 +7,7 @@ as a Hub that limits requests asks for. Here its answers are checked and its err
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -91,6 +92,19 @@ class Commit:
         if found is None and name in self._cached_names(name):
             raise _not_cached(self, name)
         return False
+
+    def matching(self, pattern: str) -> list[str]:
+        """Return the names of files that a shell pattern names, sorted.
+
+        Raises:
+            OlmoError: without the Hub, if its cache on this machine does not tell.
+        """
+        if self.files is not None:
+            return sorted(fnmatch.filter(self.files, pattern))
+        names = self._cached_names(pattern)
+        if pattern in names:
+            raise _not_cached(self, pattern)
+        return sorted(name for name in fnmatch.filter(names, pattern) if "/" not in name)
 
     def _cached_names(self, name: str) -> set[str]:
         """Return the names of the commit's files as the cache knows them; `name` if it does not."""

@@ -8,27 +8,39 @@ from pathlib import Path
 from typing import Any
 
 from olmo.config import architecture
-from olmo.model_config import CONFIG_JSON, ModelConfig, read_model_config
+from olmo.model_config import CONFIG_JSON, read_gguf_tokenizer, read_model_config
 
 ARCHITECTURE = "architecture.json"
-
-
-def write_architecture(config: ModelConfig, destination: Path) -> None:
-    """Write the canonical architecture of a model.
-
-    Raises OlmoError if the configuration is not that of an OLMo.
-    """
-    value = architecture(config.fields, config.where)
-    text = json.dumps(value, sort_keys=True, indent=2)
-    destination.write_text(text + "\n", encoding="ascii")
+GGUF_TOKENIZER = "gguf-tokenizer.json"
 
 
 def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:  # noqa: ARG001  (has none)
-    """Write `config.json` and `architecture.json`; the former may come from a GGUF file.
+    """Write `config.json` and what `describe` does; the former may come from a GGUF file.
 
     Raises OlmoError if there is no configuration, or if two disagree.
     """
-    config = read_model_config(inputs)
-    write_architecture(config, outputs / ARCHITECTURE)
-    text = json.dumps(config.fields, indent=2)
-    (outputs / CONFIG_JSON).write_text(text + "\n", encoding="ascii")
+    for name, content in describe(inputs).items():
+        (outputs / name).write_bytes(content)
+
+
+def describe(checkpoint: Path) -> dict[str, bytes]:
+    """Return `config.json`, `architecture.json` and, of a GGUF file, `gguf-tokenizer.json`.
+
+    The second is the canonical part of the first that weights depend on, the third what the file
+    says of its tokenizer: neither changes with the weights.
+
+    Raises OlmoError if the configuration is not there, broken, or not that of an OLMo.
+    """
+    config = read_model_config(checkpoint)
+    found = {
+        CONFIG_JSON: _encoded(config.fields),
+        ARCHITECTURE: _encoded(architecture(config.fields, config.where), sort_keys=True),
+    }
+    tokenizer = read_gguf_tokenizer(checkpoint)
+    if tokenizer is not None:
+        found[GGUF_TOKENIZER] = _encoded(tokenizer, sort_keys=True)
+    return found
+
+
+def _encoded(value: Mapping[str, Any], *, sort_keys: bool = False) -> bytes:
+    return (json.dumps(value, sort_keys=sort_keys, indent=2) + "\n").encode("ascii")

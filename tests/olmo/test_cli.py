@@ -139,6 +139,16 @@ def test_a_gguf_file_needs_no_config_json(
         assert "take config.json away" in hint
 
 
+def test_a_gguf_file_needs_no_tokenizer(tmp_path: Path) -> None:
+    path = GOLDEN / "pub-a-gguf" / "pub-a-q8_0.gguf"
+    out = tmp_path / "out"
+    base = ("gen_config", path, "--quantization", "q0f32", "--conv-template", "LM", "-o", out)
+    assert run(*base) == 0
+    made = json.loads((out / "mlc-chat-config.json").read_text())
+    assert made["active_vocab_size"] == 300
+    assert (out / "tokenizer.json").is_file()
+
+
 def test_another_family(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_config(model, model_type="llama")
     for arguments in (convert(model), generate(model)):

@@ -71,6 +71,47 @@ def test_scaling() -> None:
     assert parsed(olmo__rope__scaling__type="none").rope_scaling is None
 
 
+YARN = {
+    "olmo__rope__scaling__type": "yarn",
+    "olmo__rope__scaling__factor": 4.0,
+    "olmo__rope__scaling__original_context_length": 16,
+}
+
+
+def test_further_keys_of_yarn() -> None:
+    found = parsed(
+        **YARN,
+        olmo__rope__scaling__yarn_beta_fast=24.0,
+        olmo__rope__scaling__yarn_beta_slow=2.0,
+        olmo__rope__scaling__finetuned=True,
+        olmo__rope__scaling__attn_factor=1.0,
+        olmo__rope__scaling__yarn_ext_factor=-1.0,
+        olmo__rope__scaling__yarn_attn_factor=1.0,
+    )
+    assert found.rope_scaling == {
+        "rope_type": "yarn",
+        "beta_fast": 24.0,
+        "beta_slow": 2.0,
+        "factor": 4.0,
+        "finetuned": True,
+        "original_max_position_embeddings": 16,
+    }
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_defaults_of_yarn_are_no_contradiction(explicit: bool) -> None:
+    betas = {"olmo__rope__scaling__yarn_beta_fast": 32.0, "olmo__rope__scaling__finetuned": True}
+    carried = said(**YARN, **({} if explicit else betas))
+    scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+    given = {
+        **CONFIG,
+        "rope_scaling": scaling | ({"beta_fast": 32, "beta_slow": 1} if explicit else {}),
+    }
+    check_same(given, "config.json", carried, "m.gguf")
+    with pytest.raises(OlmoError, match="rope_scaling is "):
+        check_same({**CONFIG, "rope_scaling": {**scaling, "beta_fast": 8.0}}, "c", carried, "m")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -88,7 +129,15 @@ def test_scaling() -> None:
                 "olmo__rope__scaling__factor": 2.0,
                 "olmo__rope__scaling__attn_factor": 2.0,
             },
-            "unknown metadata key olmo.rope.scaling.attn_factor",
+            "olmo.rope.scaling.attn_factor is 2.0, but only 1.0 is computed",
+        ),
+        (
+            {**YARN, "olmo__rope__scaling__yarn_ext_factor": 0.5},
+            "olmo.rope.scaling.yarn_ext_factor is 0.5, but only 1.0 is computed",
+        ),
+        (
+            {**YARN, "olmo__rope__scaling__yarn_log_multiplier": 0.1},
+            "unknown metadata key olmo.rope.scaling.yarn_log_multiplier",
         ),
         ({"olmo__attention__layer_norm_epsilon": 1e-6}, "layer_norm_epsilon is 1e-06, but"),
         ({"olmo__rope__dimension_count": 4}, "olmo.rope.dimension_count is 4, but OLMo's is 8"),

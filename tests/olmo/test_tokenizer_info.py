@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from olmo.errors import OlmoError
+from olmo.gguf_config import tokenizer_metadata
 from olmo.tokenizer_info import TokenizerInfo, detect, read_tokenizer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pub-a"
@@ -126,3 +127,15 @@ def test_an_added_token_that_gets_another_id(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     with pytest.raises(OlmoError, match="has the id 400, but tokenizers gives it 360"):
         read_tokenizer(tmp_path)
+
+
+def test_the_tokenizer_in_a_gguf_file_comes_last(tmp_path: Path) -> None:
+    said = tokenizer_metadata(GOLDEN.parent / "pub-a-gguf" / "pub-a-f16.gguf")
+    facts = read_tokenizer(tmp_path, said)
+    assert facts.made.keys() == {"tokenizer.json"}
+    assert (facts.size, facts.info.token_postproc_method) == (300, "byte_level")
+    with pytest.raises(OlmoError, match=r"\*\.gguf: tokenizer\.ggml\.model 'x' is not read"):
+        read_tokenizer(tmp_path, said | {"model": "x"})
+    with pytest.raises(OlmoError, match=r"no tokenizer\.json"):
+        read_tokenizer(tmp_path, {})
+    assert not read_tokenizer(copied(tmp_path), said | {"model": "x"}).made

@@ -16,6 +16,7 @@ from olmo.checkpoint import open_checkpoint
 from olmo.config import OLMoConfig
 from olmo.errors import OlmoError
 from tasks.actions import download
+from tasks.actions.hub import Commit
 from tests.tasks.fake_hub import REPO, REVISION, Hub, git_oid, serve, sha256
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -163,6 +164,82 @@ def test_bin_files_only_where_there_are_no_safetensors(hub: Hub, tmp_path: Path)
 def test_a_single_file_comes_before_an_index(hub: Hub, tmp_path: Path) -> None:
     hub.files["model.safetensors"] = b"single"
     assert set(run(tmp_path)) == {*CHAT, "model.safetensors", "architecture.json"}
+
+
+GGUFS = {path.name: path.read_bytes() for path in (GOLDEN / "pub-a-gguf").iterdir()}
+
+
+def gguf(tmp_path: Path, name: str = "pub-a-q8_0.gguf") -> dict[str, Path]:
+    parameters = {key: PARAMETERS[key] for key in ("repo", "revision", "files")}
+    return run(tmp_path, **parameters, gguf=name)
+
+
+def test_one_gguf_file_of_several(hub: Hub, tmp_path: Path) -> None:
+    hub.files = {**GGUFS, "README.md": b"#"}
+    made = gguf(tmp_path)
+    assert set(made) == {
+        "pub-a-q8_0.gguf", "config.json", "architecture.json", "gguf-tokenizer.json"
+    }  # fmt: skip
+    assert made["pub-a-q8_0.gguf"].read_bytes() == GGUFS["pub-a-q8_0.gguf"]
+    assert json.loads(made["config.json"].read_bytes())["num_hidden_layers"] == 2
+    assert len(hub.asked("GET", "/cdn/")) == 1
+
+
+def test_a_gguf_file_beside_a_config_and_a_tokenizer(hub: Hub, tmp_path: Path) -> None:
+    pub_a = GOLDEN / "pub-a"
+    beside = {name: (pub_a / name).read_bytes() for name in ("config.json", "tokenizer.json")}
+    hub.files = {**GGUFS, **beside}
+    made = gguf(tmp_path)
+    for name, data in beside.items():
+        assert made[name].read_bytes() == data
+    hub.files["config.json"] = beside["config.json"].replace(b"10000.0", b"500000.0")
+    (tmp_path / "hub").rename(tmp_path / "before")
+    with pytest.raises(OlmoError) as caught:
+        gguf(tmp_path)
+    assert str(caught.value).startswith(f"{REPO} at {REVISION}: config.json: position_embedding")
+
+
+def test_a_gguf_model_in_several_files(hub: Hub, tmp_path: Path) -> None:
+    first, second = (f"m-{number:05d}-of-00002.gguf" for number in (1, 2))
+    hub.files = {first: GGUFS["pub-a-q8_0.gguf"], second: GGUFS["pub-a-f16.gguf"], **GGUFS}
+    assert {name for name in gguf(tmp_path, second) if name.endswith(".gguf")} == {
+        first,
+        second,
+    }
+    del hub.files[first]
+    with pytest.raises(OlmoError, match=f"has no {first}") as caught:
+        gguf(tmp_path, second)
+    assert caught.value.hint == (
+        "GGUF files there: m-00002-of-00002.gguf, pub-a-f16.gguf, pub-a-f32.gguf, pub-a-q8_0.gguf"
+    )
+
+
+def test_gguf_files_and_none_is_named(hub: Hub, tmp_path: Path) -> None:
+    hub.files = {**GGUFS, "config.json": PUB_B["config.json"]}
+    message, hint = failure(tmp_path)
+    assert message.endswith("has no model.safetensors or pytorch_model.bin")
+    assert hint == 'name one of its GGUF files in the matrix, such as file = "pub-a-f16.gguf"'
+
+
+def test_tiktoken_files_only_where_there_is_no_other_tokenizer(hub: Hub, tmp_path: Path) -> None:
+    ranks = (GOLDEN / "tiktoken" / "model.tiktoken").read_bytes()
+    hub.files["qwen.tiktoken"] = ranks
+    assert "qwen.tiktoken" not in run(tmp_path)
+    del hub.files["tokenizer.json"]
+    (tmp_path / "hub").rename(tmp_path / "before")
+    assert run(tmp_path)["qwen.tiktoken"].read_bytes() == ranks
+
+
+def test_tiktoken_files_without_the_network(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del hub.files["tokenizer.json"]
+    hub.files["qwen.tiktoken"] = b"IQ== 0"
+    run(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert run(tmp_path)["qwen.tiktoken"].read_bytes() == b"IQ== 0"
+    with pytest.raises(OlmoError, match=r"the Hub cache does not have \*\.tiktoken"):
+        Commit("owner/other", REVISION, None).matching("*.tiktoken")
 
 
 @pytest.mark.parametrize(

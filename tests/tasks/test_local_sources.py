@@ -1,11 +1,13 @@
 """Local checkpoints of every format, through plan, keys and realisation."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
 from cache.digest import Digest
 from cache.local import LocalStore
@@ -132,3 +134,21 @@ def test_a_checkpoint_without_weights_or_config(tmp_path: Path) -> None:
     (tmp_path / "c" / "model.safetensors").unlink()
     with pytest.raises(BuildError, match=r"c has no model\.safetensors or .* or \*\.gguf"):
         made(workspace(tmp_path, "c"), "download")
+
+
+def test_a_gguf_file_has_its_tokenizer_inside(tmp_path: Path) -> None:
+    place(tmp_path / "c", FILES["gguf"])
+    (tmp_path / "c" / "tokenizer.json").unlink()
+    space = workspace(tmp_path, "c")
+    outputs = made(space, "download", "gen_config")
+    assert "gguf-tokenizer.json" in outputs["download"]
+    assert inputs(space, "gen_config") == {
+        "checkpoint/config.json", "checkpoint/gguf-tokenizer.json",
+    }  # fmt: skip
+    directory = tmp_path / node(space, "gen_config").destination
+    found = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    expected = Tokenizer.from_file(str(GOLDEN / "pub-a" / "tokenizer.json"))
+    assert found.encode("What day is it?").ids == expected.encode("What day is it?").ids
+    chat_config = json.loads((directory / "mlc-chat-config.json").read_bytes())
+    assert chat_config["active_vocab_size"] == 300
+    assert chat_config["tokenizer_files"] == ["tokenizer.json"]

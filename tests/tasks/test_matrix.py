@@ -113,6 +113,8 @@ HF = '[models.m]\nsource = "hf"\nrepo = "a/b"\nconv_template = "LM"\n'
         (HF + 'revision = "main"\n' + ROW, r"models.m.revision: 'main' is not a commit .*moves"),
         (HF + ROW, "models.m: revision is missing"),
         (HF.replace("a/b", "ab") + f'revision = "{"0" * 40}"\n' + ROW, "'ab' is not OWNER/NAME"),
+        (HF + f'revision = "{"0" * 40}"\nfile = "a.bin"\n' + ROW, "models.m.file: 'a.bin' is not the name of a .gguf file"),
+        (HF + f'revision = "{"0" * 40}"\nfile = "q/a.gguf"\n' + ROW, "models.m.file: 'q/a.gguf' is not"),
         ('[models.m]\nsource = "local"\npath = "absent"\nconv_template = "LM"\n' + ROW, "absent is not a directory"),
         ('[models.m]\nsource = "local"\npath = "."\n' + ROW, "conv_template is missing"),
         ('[models.m]\nsource = "local"\npath = "."\nconv_template = "chatmi"\n' + ROW, "models.m.conv_template: .*chatml"),

@@ -105,3 +105,26 @@ def test_rows_of_one_target_name_share_nothing_else(tmp_path: Path) -> None:
     nodes = plan(load(path)).nodes
     assert sum(node.kind == "lower" for node in nodes.values()) == 6
     assert sum(node.kind == "compile" for node in nodes.values()) == 12
+
+
+def test_a_gguf_file_from_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "matrix.toml").write_text(
+        f"""
+[models.m]
+source = "hf"
+repo = "a/b"
+revision = "{REVISION}"
+file = "m-q8_0.gguf"
+conv_template = "LM"
+
+[[release]]
+models = ["m"]
+quantizations = ["q0f32"]
+windows = [256]
+targets = ["linux-x86_64-cpu"]
+"""
+    )
+    node = plan(load(tmp_path / "matrix.toml")).nodes["download:m"]
+    params = json.loads(node.params)
+    assert params["gguf"] == "m-q8_0.gguf"
+    assert "weights" not in params

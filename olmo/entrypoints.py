@@ -91,7 +91,8 @@ def _every_row(model: OLMo, input_embeds: Tensor, kv: PagedKVCache) -> tuple[Ten
 def _hidden_states(
     model: OLMo, input_embeds: Tensor, kv: PagedKVCache
 ) -> tuple[Tensor, PagedKVCache]:
-    return op.reshape(_hidden(model, input_embeds, kv), input_embeds.shape), kv
+    hidden = op.astype(_hidden(model, input_embeds, kv), model.dtype)
+    return op.reshape(hidden, input_embeds.shape), kv
 
 
 def _select(model: OLMo, hidden_states: Tensor, logit_positions: Tensor) -> Tensor:
@@ -126,7 +127,7 @@ def _f32(value: float) -> tirx.Expr:
 
 
 def _create_cache(model: OLMo, *sizes: Any) -> PagedKVCache:
-    return cache.create(model.config, model.dtype, *sizes)
+    return cache.create(model.config, model.state_dtype, *sizes)
 
 
 _ONE: _Argument = ((1, 1, "H"), "D")

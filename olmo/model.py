@@ -4,7 +4,10 @@ Deviations from the textbook decoder: LayerNorm without scale and bias, query, k
 to ±clip_qkv where the config says so, rotary embedding applied inside the KV cache.
 
 Hidden states are [rows, hidden] throughout: a batch of sequences is the concatenation of their
-tokens, and the KV cache knows where each begins.
+tokens, and the KV cache knows where each begins. They, and the queries, keys and values made of
+them, are float32 whatever the model dtype, unless a target wants them narrower: attention's scores
+are sums of products of two of them, and rounding those can move logits far more than rounding
+weights does.
 
 With tensor parallelism the modules are those of one shard: it has its share of heads and of the
 feed-forward network, and sums over the shards make the states whole again. Between pipeline stages
@@ -194,17 +197,24 @@ class Backbone(nn.Module):
 
 
 class OLMo(nn.Module):
-    """The whole model; parameter names and their order are those of `olmo.weights`."""
+    """The whole model; parameter names and their order are those of `olmo.weights`.
 
-    def __init__(self, config: OLMoConfig, quantization: Quantization) -> None:
+    `dtype` is that of weights and of what crosses its functions' boundaries, `state_dtype` that of
+    hidden states within, and of the KV cache.
+    """
+
+    def __init__(
+        self, config: OLMoConfig, quantization: Quantization, state_dtype: str = "float32"
+    ) -> None:
         self.config = config
+        self.state_dtype = state_dtype
         self.dtype = quantization.model_dtype
         self.model = Backbone(config, quantization)
         if not config.tie_word_embeddings:
             self.lm_head = linear(quantization, "final_fc", config.hidden_size, config.vocab_size)
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Look up the embeddings: [n] int32 to [n, hidden]."""
+        """Look up the embeddings: [n] int32 to [n, hidden] in the model dtype."""
         return self.model.embed_tokens.lookup(self.agreed(ids))
 
     def agreed(self, integers: Tensor) -> Tensor:
@@ -214,7 +224,7 @@ class OLMo(nn.Module):
 
     def hidden_states(self, x: Tensor, kv_cache: PagedKVCache) -> Tensor:
         """Run all layers: [rows, hidden] to [rows, hidden]."""
-        return self.model(x, kv_cache)
+        return self.model(op.astype(x, self.state_dtype), kv_cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits in float32: [rows, hidden] to [rows, vocab]."""

@@ -68,11 +68,11 @@ class PlainLinear(nn.Module):
         self.weight = nn.Parameter((out_features, in_features), quantization.model_dtype)
         self.in_features = in_features
         self.out_features = out_features
-        self.out_dtype = quantization.model_dtype
+        self.dtype = quantization.model_dtype
 
     def forward(self, x: Tensor, out_dtype: str | None = None) -> Tensor:
-        """Return x Wᵀ: [rows, in] to [rows, out], in `out_dtype` (default: the model dtype)."""
-        dtype = out_dtype or self.out_dtype
+        """Return x Wᵀ: [rows, in] to [rows, out], in `out_dtype` (default: that of x)."""
+        dtype = out_dtype or x.dtype
 
         def product(a: te.Tensor, w: te.Tensor) -> te.Tensor:
             return _matmul(a, _plain(w), (self.out_features, self.in_features), dtype)
@@ -102,8 +102,8 @@ class GroupLinear(nn.Module):
         self.out_features = out_features
 
     def forward(self, x: Tensor, out_dtype: str | None = None) -> Tensor:
-        """Return x Wᵀ: [rows, in] to [rows, out], in `out_dtype` (default: the model dtype)."""
-        dtype = out_dtype or self.quantization.model_dtype
+        """Return x Wᵀ: [rows, in] to [rows, out], in `out_dtype` (default: that of x)."""
+        dtype = out_dtype or x.dtype
 
         def product(a: te.Tensor, words: te.Tensor, scales: te.Tensor) -> te.Tensor:
             weight = _group(words, scales, self.quantization, transposed=self.transposed)
@@ -126,8 +126,8 @@ class AwqLinear(nn.Module):
         self.out_features = out_features
 
     def forward(self, x: Tensor, out_dtype: str | None = None) -> Tensor:
-        """Return x Wᵀ: [rows, in] to [rows, out], in `out_dtype` (default: the model dtype)."""
-        dtype = out_dtype or self.quantization.model_dtype
+        """Return x Wᵀ: [rows, in] to [rows, out], in `out_dtype` (default: that of x)."""
+        dtype = out_dtype or x.dtype
 
         def product(
             a: te.Tensor, words: te.Tensor, zeros: te.Tensor, scales: te.Tensor
@@ -155,8 +155,8 @@ class Float8Linear(nn.Module):
         self.out_features = out_features
 
     def forward(self, x: Tensor, out_dtype: str | None = None) -> Tensor:
-        """Return x Wᵀ: [rows, in] to [rows, out], in `out_dtype` (default: the model dtype)."""
-        dtype = out_dtype or self.quantization.model_dtype
+        """Return x Wᵀ: [rows, in] to [rows, out], in `out_dtype` (default: that of x)."""
+        dtype = out_dtype or x.dtype
 
         def product(a: te.Tensor, weight: te.Tensor, *scale: te.Tensor) -> te.Tensor:
             element = _float8(weight, self.quantization, *scale)
@@ -173,7 +173,7 @@ class PlainEmbedding(PlainLinear):
         """Return the rows of the table: [n] int32 to [n, in] in the model dtype."""
 
         def rows(i: te.Tensor, w: te.Tensor) -> te.Tensor:
-            return _take(i, _plain(w), self.in_features, self.out_dtype)
+            return _take(i, _plain(w), self.in_features, self.dtype)
 
         return op.tensor_expr_op(rows, "embedding", [ids, self.weight])
 
@@ -210,7 +210,7 @@ def _group(
         # Through int32: its conversion to float is one vector instruction, that of uint32 is not.
         centred = stored.astype("int32") - tirx.const(q.max_int, "int32")
         exact = centred.astype(ACCUMULATE) * at(scale, row, column // q.group_size)
-        return exact.astype(q.model_dtype).astype(ACCUMULATE)
+        return _rounded(exact, q.model_dtype)
 
     return element
 
@@ -228,9 +228,20 @@ def _awq(words: te.Tensor, zeros: te.Tensor, scales: te.Tensor, q: Quantization)
         group = column // q.group_size
         difference = value(words, column, row) - value(zeros, group, row)
         exact = difference.astype(ACCUMULATE) * scale[group, row]
-        return exact.astype(q.model_dtype).astype(ACCUMULATE)
+        return _rounded(exact, q.model_dtype)
 
     return element
+
+
+def _rounded(x: tirx.Expr, dtype: str) -> tirx.Expr:
+    """Round float32 to the values of the model dtype, kept as float32."""
+    if dtype != "bfloat16":
+        return x.astype(dtype).astype(ACCUMULATE)
+    # Within an expression TVM computes bfloat16 in float32, and rounds nothing.
+    bits = tirx.reinterpret("uint32", x)
+    odd = (bits >> tirx.const(16, "uint32")) & tirx.const(1, "uint32")
+    bits = (bits + odd + tirx.const(0x7FFF, "uint32")) & tirx.const(0xFFFF0000, "uint32")
+    return tirx.reinterpret(ACCUMULATE, bits)
 
 
 def _float8(weight: te.Tensor, q: Quantization, scale: te.Tensor | None = None) -> _Element:

@@ -1,60 +1,19 @@
 """Every function of a library, called by its name as MLC's runtime calls it."""
 
 import json
-from typing import Any
 
 import numpy as np
 import pytest
-import tvm
-from tvm import relax
 
 from olmo.entrypoints import ENTRY_POINTS
 from olmo.reference import layer_norm
-from olmo.runtime import PAGE_SIZE
-from olmo.tensor_cache_reader import read_tensor_cache
 from tests.olmo.conftest import Library
 from tests.olmo.libraries import Built, golden_tokens
+from tests.olmo.session import Session, shape, tensor
 
 TOKENS = golden_tokens("pub-b")[:21]
 OTHER = TOKENS[13:2:-1]
 HIDDEN, VOCAB = 64, 320
-
-
-class Session:
-    """The library's functions with its parameters and an empty KV cache."""
-
-    def __init__(self, built: Built) -> None:
-        module = tvm.runtime.load_module(str(built.library))
-        self.vm = relax.VirtualMachine(module, tvm.cpu())
-        self.direct = module
-        self.metadata = json.loads(str(self.vm["_metadata"]()))
-        cache = read_tensor_cache(built.model_dir)
-        self.parameters = [tensor(cache.read(p["name"])) for p in self.metadata["params"]]
-        sizes = (4, 4 * 512, 512, PAGE_SIZE, 0)
-        create = self.vm["create_tir_paged_kv_cache"]
-        self.cache = create(*(tvm.runtime.ShapeTuple([size]) for size in sizes))
-
-    def embed(self, tokens: list[int]) -> np.ndarray:
-        return self.vm["embed"](tensor(np.array(tokens, np.int32)), self.parameters).numpy()
-
-    def forward(self, name: str, sequences: dict[int, int], *arguments: np.ndarray) -> np.ndarray:
-        """Run a function on embeddings, new tokens by sequence; sequences begin on first use."""
-        lengths = list(sequences.values())
-        self.kv("begin_forward", shape(list(sequences)), shape(lengths))
-        out, _ = self.vm[name](*map(tensor, arguments), self.cache, self.parameters)
-        self.kv("end_forward")
-        return out.numpy()
-
-    def kv(self, name: str, *arguments: Any) -> None:
-        tvm.get_global_func(f"vm.builtin.kv_state_{name}")(self.cache, *arguments)
-
-
-def tensor(array: np.ndarray) -> Any:
-    return tvm.runtime.tensor(np.ascontiguousarray(array))
-
-
-def shape(values: list[int]) -> Any:
-    return tvm.runtime.ShapeTuple(values)
 
 
 @pytest.fixture

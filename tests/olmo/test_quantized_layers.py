@@ -1,19 +1,55 @@
-"""Layers whose checkpoints are made here; `test_runtime` has those of the golden checkpoints."""
+"""What libraries compute with quantized weights; `bench/accuracy.py` does it for all of them."""
 
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.olmo.checkpoints import write_single
-from tests.olmo.libraries import PROMPT, build, every_way
+from tests.olmo.conftest import Library
+from tests.olmo.libraries import PROMPT, Built, build, every_way, golden_tokens
+from tests.olmo.session import verified
 from tests.olmo.test_awq_conversion import SHAPES, VALUES
+
+# Of the largest logit. All is computed in float32, so there is nothing to allow for narrow dtypes.
+TOLERANCE = 1e-4
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "quantization"),
+    [
+        ("pub-b", "q0f32"),
+        ("pub-a", "q0f16"),
+        ("pub-b", "q0bf16"),
+        ("pub-b", "q3f16_0"),
+        ("pub-b", "q3f16_1"),
+        ("pub-a", "q4f16_0"),
+        ("pub-b", "q4f16_1"),
+        ("pub-a", "q4f16_2"),
+        ("pub-a", "q4bf16_0"),
+        ("pub-b", "q4bf16_1"),
+        ("pub-b", "q4f32_1"),
+        ("pub-b", "e5m2_e5m2_f16"),
+        ("pub-b", "e4m3_e4m3_f16"),
+    ],
+)
+def test_logits_are_those_of_the_dequantized_weights(
+    built: Library, checkpoint: str, quantization: str
+) -> None:
+    check(built(checkpoint, quantization), golden_tokens(checkpoint))
 
 
 def test_awq_linears(tmp_path: Path) -> None:
     source = write_single(tmp_path / "source", VALUES, **SHAPES)
     library = build(source, "q4f16_awq", tmp_path)
     tokens = [(7 + 11 * n) % library.spec.config.vocab_size for n in range(PROMPT + 4)]
+    check(library, tokens)
+
+
+def check(library: Built, tokens: list[int]) -> None:
+    """Hold the logits after the prompt and each later token against the reference."""
     (expected,) = library.reference(tokens)
     expected = expected[PROMPT - 1 :]
-    for way, found in every_way(library.engine(max_sequences=2), tokens).items():
-        assert np.abs(found - expected).max() < 2e-2 * np.abs(expected).max(), way
+    ways = every_way(library.engine(max_sequences=2), tokens)
+    for way, found in {**ways, "batch_verify": verified(library, tokens)}.items():
+        assert np.abs(found - expected).max() < TOLERANCE * np.abs(expected).max(), way

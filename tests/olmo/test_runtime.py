@@ -36,35 +36,6 @@ def test_golden_logits_in_every_way(built: Library, checkpoint: str, tolerance: 
         assert np.abs(found - expected).max() < tolerance, way
 
 
-@pytest.mark.parametrize(
-    ("checkpoint", "quantization", "tolerance"),
-    [
-        ("pub-b", "q0f32", 1e-4),
-        ("pub-b", "q4f32_1", 1e-4),
-        ("pub-a", "q0f16", 2e-2),
-        ("pub-b", "q4f16_1", 2e-2),
-        ("pub-a", "q4f16_2", 2e-2),
-        ("pub-b", "q3f16_1", 2e-2),
-        ("pub-a", "q4bf16_1", 2e-2),
-        ("pub-a", "q4bf16_0", 2e-2),
-        ("pub-a", "q0bf16", 2e-2),
-        ("pub-a", "q4f16_0", 2e-2),
-        ("pub-b", "q3f16_0", 2e-2),
-        ("pub-a", "e4m3_e4m3_f16", 2e-2),
-        ("pub-a", "e5m2_e5m2_f16", 2e-2),
-    ],
-)
-def test_logits_of_the_dequantized_weights(
-    built: Library, checkpoint: str, quantization: str, tolerance: float
-) -> None:
-    library = built(checkpoint, quantization)
-    tokens = golden_tokens(checkpoint)
-    (expected,) = library.reference(tokens)
-    expected = expected[PROMPT - 1 :]
-    for way, found in every_way(library.engine(max_sequences=2), tokens).items():
-        assert np.abs(found - expected).max() < tolerance * np.abs(expected).max(), way
-
-
 def test_golden_logits_of_two_shards_in_two_stages(divided: Built) -> None:
     engine = divided.engine(max_sequences=2)
     for way, found in every_way(engine, golden_tokens("pub-b")).items():

@@ -46,6 +46,21 @@ class StoreUnavailable(CacheError):  # noqa: N818  the name is the condition, no
     """The store's disk or server refuses to work: full, read-only, forbidden, broken."""
 
 
+class RemoteUnavailable(StoreUnavailable):
+    """A server refuses to work, or cannot be reached."""
+
+
+class Interrupted(RemoteUnavailable):
+    """A server did not do it this time: overloaded, restarting, or the connection broke.
+
+    after: seconds that the server asks to wait before the next attempt.
+    """
+
+    def __init__(self, message: str, hint: str | None = None, after: float = 0.0) -> None:
+        super().__init__(message, hint)
+        self.after = after
+
+
 def unavailable(
     error: OSError, path: str | os.PathLike[str], *, store: bool = True
 ) -> StoreUnavailable:

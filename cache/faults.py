@@ -8,7 +8,7 @@ import itertools
 import os
 import signal
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cache.errors import StoreUnavailable
 
@@ -67,6 +67,16 @@ class FaultyStore:
         """Do as the store around which this is, or fail."""
         with self._operation("write"):
             return self.inner.write(data)
+
+    def download(self, digest: Digest, into: BinaryIO) -> None:
+        """Do as the store around which this is, or fail."""
+        with self._operation("download"):
+            self.inner.download(digest, into)
+
+    def upload(self, digest: Digest, source: BinaryIO) -> None:
+        """Do as the store around which this is, or fail."""
+        with self._operation("upload"):
+            self.inner.upload(digest, source)
 
     def get_result(self, key: Digest) -> ActionResult | None:
         """Do as the store around which this is, or fail."""

@@ -13,11 +13,11 @@ import os
 import stat
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import xxhash
 
-from cache import copying, guarded, sealing
+from cache import copying, guarded, sealing, streaming
 from cache import digest as digests
 from cache.digest import FileHash
 from cache.errors import CacheError, CorruptBlob, MissingBlob, unavailable
@@ -25,7 +25,7 @@ from cache.layout import FILE_MODE, Layout, make_directory, parent, publish_over
 from cache.stat_cache import StatCache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from cache.action import ActionResult
     from cache.digest import Digest
@@ -119,6 +119,35 @@ class LocalStore:
                 self._publish(path, digest)
             self._record(digest)
         return digest
+
+    def download(self, digest: Digest, into: BinaryIO) -> None:
+        """Replace the content of an open file by a blob, verified."""
+        path = self.blob_path(digest)
+        try:
+            with path.open("rb") as source:
+                streaming.receive(iter(lambda: source.read(digests.CHUNK), b""), digest, into)
+        except CorruptBlob:
+            self.stat.doubt(path)
+            self._evict(digest)
+            raise
+
+    def upload(self, digest: Digest, source: BinaryIO) -> None:
+        """Store a blob that is all of an open file's content."""
+        self.receive(digest, lambda file: file.writelines(streaming.send(source, digest)))
+
+    def receive(self, digest: Digest, fill: Callable[[BinaryIO], None]) -> None:
+        """Store a blob that `fill` writes to an open file; nothing if it raises.
+
+        fill: verifies what it writes, as `Store.download` does.
+        """
+        with self._layout.writing(), self._layout.temporary() as (descriptor, path):
+            checked_ns = time.time_ns()
+            with open(descriptor, "wb", closefd=False) as file:
+                fill(file)
+            hashed = FileHash(digest, digests.xxh3_of_descriptor(descriptor))
+            self._seal(descriptor, hashed, checked_ns)
+            self._publish(path, digest)
+        self._record(digest)
 
     def put_file(self, path: Path, *, consume: bool) -> Digest:
         """Store the content of a file, durably, and return its digest.

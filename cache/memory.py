@@ -1,15 +1,16 @@
-"""A store in memory: the model that the others are tested against, and a quick one for tests."""
+"""A store and a server in memory: the models that others are tested against."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from cache import digest as digests
-from cache import sealing
+from cache import sealing, streaming
+from cache.digest import CHUNK
 from cache.errors import CacheError, CorruptBlob, MissingBlob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
     from cache.action import ActionResult
     from cache.digest import Digest
@@ -44,6 +45,14 @@ class MemoryStore:
         self.blobs[digest] = bytes(data)
         return digest
 
+    def download(self, digest: Digest, into: BinaryIO) -> None:
+        """Replace the content of an open file by a blob, verified."""
+        streaming.receive([self.read(digest)], digest, into)
+
+    def upload(self, digest: Digest, source: BinaryIO) -> None:
+        """Store a blob that is all of an open file's content."""
+        self.write(b"".join(streaming.send(source, digest)))
+
     def get_result(self, key: Digest) -> ActionResult | None:
         """Return the result of an action, or None if there is no complete one."""
         try:
@@ -66,3 +75,45 @@ class MemoryStore:
             del self.blobs[digest]
             return False
         return data is not None
+
+
+class MemoryTransport:
+    """A `Transport` to a server in this process, which verifies nothing.
+
+    blobs, results: the bytes as held, by digest and by action key; a test may damage them.
+    """
+
+    address = "memory"
+    forks = False
+
+    def __init__(self, *, write_once: bool = False) -> None:
+        self.write_once = write_once
+        self.blobs: dict[Digest, bytes] = {}
+        self.results: dict[Digest, bytes] = {}
+
+    def missing(self, digests: Collection[Digest]) -> set[Digest]:
+        """Return those of the blobs that are not there."""
+        return {digest for digest in digests if digest not in self.blobs}
+
+    def receive(self, digest: Digest, offset: int) -> Iterator[bytes]:
+        """Yield a blob's bytes from `offset` on."""
+        if digest not in self.blobs:
+            raise MissingBlob(f"blob {digest} is not in memory")
+        data = self.blobs[digest]
+        for start in range(offset, len(data), CHUNK):
+            yield data[start : start + CHUNK]
+
+    def send(self, digest: Digest, source: BinaryIO) -> None:
+        """Store a blob, the content of a file."""
+        self.blobs[digest] = b"".join(streaming.send(source, digest))
+
+    def get_entry(self, key: Digest) -> bytes | None:
+        """Return the message under a key, or None."""
+        return self.results.get(key)
+
+    def put_entry(self, key: Digest, entry: bytes) -> None:
+        """Store a message under a key."""
+        self.results[key] = entry
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -7,7 +7,7 @@ A store holds blobs by digest (the content-addressable storage, CAS) and results
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +38,23 @@ class Store(Protocol):
 
     def write(self, data: bytes) -> Digest:
         """Store a blob and return its digest; storing it again changes nothing."""
+        ...
+
+    def download(self, digest: Digest, into: BinaryIO) -> None:
+        """Replace the content of an open file by a blob, verified, in parts.
+
+        Raises:
+            MissingBlob: the store does not hold it.
+            CorruptBlob: what it held was something else. The file then holds neither.
+        """
+        ...
+
+    def upload(self, digest: Digest, source: BinaryIO) -> None:
+        """Store a blob that is all of an open file's content, in parts.
+
+        Raises:
+            CorruptBlob: the file holds something else; nothing is stored.
+        """
         ...
 
     def get_result(self, key: Digest) -> ActionResult | None:

@@ -22,6 +22,7 @@ package does not.
 from __future__ import annotations
 
 import abc
+import io
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -59,6 +60,9 @@ class StoreContract(abc.ABC):
     behind wrappers that call what is behind them `inner`; other backends override them.
     """
 
+    finds_damage_unread = True  # a server tells whether a blob is there, not whether it is intact
+    replaces_results = True  # a server may keep the first result that can be used
+
     @abc.abstractmethod
     def store(self) -> Store:
         """Return an empty store; a pytest fixture in subclasses."""
@@ -85,6 +89,26 @@ class StoreContract(abc.ABC):
     def test_writing_again_changes_nothing(self, store: Store) -> None:
         assert store.write(b"twice") == store.write(b"twice")
         assert store.read(digests.of_bytes(b"twice")) == b"twice"
+
+    @pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 12000])
+    def test_a_file_is_stored_and_filled(self, store: Store, data: bytes) -> None:
+        digest = digests.of_bytes(data)
+        store.upload(digest, io.BytesIO(data))
+        assert store.read(digest) == data
+        into = io.BytesIO(b"what was there before")
+        store.download(digest, into)
+        assert into.getvalue() == data
+
+    @pytest.mark.parametrize("data", [b"", b"short", b"Content of a file", b"content of a file!"])
+    def test_a_file_that_holds_something_else_is_refused(self, store: Store, data: bytes) -> None:
+        digest = digests.of_bytes(b"content of a file")
+        with pytest.raises(CorruptBlob):
+            store.upload(digest, io.BytesIO(data))
+        assert store.missing([digest]) == {digest}
+
+    def test_a_missing_blob_fills_no_file(self, store: Store) -> None:
+        with pytest.raises(MissingBlob):
+            store.download(ABSENT, io.BytesIO())
 
     def test_missing_tells_just_what_is_not_there(self, store: Store) -> None:
         there = store.write(b"there")
@@ -118,10 +142,10 @@ class StoreContract(abc.ABC):
         assert store.get_result(KEY) is None
 
     def test_a_later_result_replaces_an_earlier_one(self, store: Store) -> None:
-        for content in (b"one", b"two"):
-            result = ActionResult({"out": store.write(content)})
+        first, second = (ActionResult({"out": store.write(data)}) for data in (b"one", b"two"))
+        for result in (first, second):
             store.put_result(KEY, result)
-            assert store.get_result(KEY) == result
+            assert store.get_result(KEY) == (result if self.replaces_results else first)
 
     def test_a_result_without_its_blobs_is_refused(self, store: Store) -> None:
         result = ActionResult({"here": store.write(b"here"), "gone": ABSENT})
@@ -160,13 +184,18 @@ class StoreContract(abc.ABC):
         self.damage_blob(store, digest, damage)
         with pytest.raises((CorruptBlob, MissingBlob)):
             store.read(digest)
+        with pytest.raises((CorruptBlob, MissingBlob)):
+            store.download(digest, io.BytesIO())
         assert store.missing([digest]) == {digest}
         assert store.get_result(KEY) is None
 
-    def test_a_damaged_blob_is_found_without_reading_it_first(self, store: Store) -> None:
+    def test_a_damaged_blob_is_found_out(self, store: Store) -> None:
         digest = store.write(b"precious")
         store.put_result(KEY, ActionResult({"out": digest}))
         self.damage_blob(store, digest, b"Precious")
+        if not self.finds_damage_unread:
+            with pytest.raises((CorruptBlob, MissingBlob)):
+                store.read(digest)
         assert store.get_result(KEY) is None
         assert store.missing([digest]) == {digest}
 

@@ -7,12 +7,12 @@ has a result or needs a build. Downstream of a build nothing is known, and nothi
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from cache.digest import Digest
 from tasks.errors import BuildError
-from tasks.keys import Keyed, Keys, OutputsOf, made
+from tasks.keys import Keyed, Keys, OutputsOf, lookup, made
 from tasks.node import Node, Selection, producers
 from tasks.workspace import Workspace, damaged, read_receipt, receipt_hash, source_outputs
 
@@ -22,6 +22,7 @@ class State(Enum):
 
     CURRENT = "current"  # its receipt and files are right
     CACHED = "cached"  # the store has its result; files have to be put in place
+    REMOTE = "remote"  # the remote store has its result; files have to be fetched if wanted
     STALE = "stale"  # its action has to run
     WAITING = "waiting"  # unknown until a producer is built
     BROKEN = "broken"  # it cannot be keyed: a source is missing
@@ -40,10 +41,14 @@ class Assessment:
 
 @dataclass(frozen=True)
 class Record:
-    """The last success of a node: hash of its key, sha256 of its receipt."""
+    """The last success of a node: hash of its key, sha256 of its receipt.
+
+    `here` tells whether its files were put in place, or were left in the remote store.
+    """
 
     key: str
     receipt: str
+    here: bool = True
 
 
 Recorded = Callable[[str], Record | None]  # by node name
@@ -56,9 +61,14 @@ def assess(
     *,
     only: Collection[str] | None = None,
     rebuild: Collection[str] = (),
+    wanted: Collection[str] = (),
 ) -> dict[str, Assessment]:
-    """Assess every node, or the nodes `only` names and all that they read, producers first."""
-    wanted = set(workspace.graph.nodes) if only is None else upstream(workspace, only)
+    """Assess every node, or the nodes `only` names and all that they read, producers first.
+
+    Those in `wanted` need their files; any other node whose result is known elsewhere needs none.
+    """
+    nodes = workspace.graph.nodes
+    names = set(nodes) if only is None else upstream(workspace, only)
     found: dict[str, Assessment] = {}
 
     def outputs_of(selection: Selection) -> Mapping[str, Digest]:
@@ -69,20 +79,25 @@ def assess(
         assert outputs is not None  # noqa: S101  (waiting nodes are never keyed)
         return outputs
 
-    for name, node in workspace.graph.nodes.items():
-        if name not in wanted:
-            continue
+    def check(name: str) -> _Checked:
+        node = nodes[name]
         waiting = [p for p in producers(node) if p in found and found[p].outputs is None]
         if waiting:
             broken = [p for p in waiting if found[p].state is State.BROKEN]
-            found[name] = Assessment(
-                node, State.WAITING, f"unknown until {(broken or waiting)[0]} is built"
-            )
-            continue
-        found[name] = assess_one(
-            workspace, keys, node, outputs_of, recorded(name), rebuild=name in rebuild
+            reason = f"unknown until {(broken or waiting)[0]} is built"
+            return _Checked(Assessment(node, State.WAITING, reason))
+        return _check(
+            workspace, keys, node, outputs_of, recorded(name), name in rebuild, name in wanted
         )
-    return found
+
+    # Nodes that do not depend on each other are looked up together: one round trip, not many.
+    rest = [name for name in nodes if name in names]
+    while rest:
+        unknown = set(rest)
+        ready = [name for name in rest if unknown.isdisjoint(producers(nodes[name]))]
+        found |= _looked_up(workspace, [check(name) for name in ready])
+        rest = [name for name in rest if name not in found]
+    return {name: found[name] for name in nodes if name in names}
 
 
 def assess_one(
@@ -93,20 +108,44 @@ def assess_one(
     recorded: Record | None,
     *,
     rebuild: bool = False,
+    wanted: bool = True,
 ) -> Assessment:
     """Assess a node whose producers' outputs are all known."""
+    checked = _check(workspace, keys, node, outputs_of, recorded, rebuild, wanted)
+    return _looked_up(workspace, [checked])[node.name]
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What is known of a node before its result is looked up, and whether that has to be done."""
+
+    assessed: Assessment
+    lookup: bool = False
+
+
+def _check(
+    workspace: Workspace,
+    keys: Keys,
+    node: Node,
+    outputs_of: OutputsOf,
+    recorded: Record | None,
+    rebuild: bool,
+    wanted: bool,
+) -> _Checked:
+    """Assess a node by what is in the project."""
     try:
         keyed = keys.keyed(node, outputs_of)
     except BuildError as error:
-        return Assessment(node, State.BROKEN, str(error))
+        return _Checked(Assessment(node, State.BROKEN, str(error)))
     if rebuild:
-        return Assessment(node, State.STALE, "asked to run again", keyed)
+        return _Checked(Assessment(node, State.STALE, "asked to run again", keyed))
     receipt = read_receipt(workspace, node.name)
     same = recorded is not None and recorded.key == keyed.key.hash
-    if same and receipt is not None and recorded == Record(keyed.key.hash, receipt_hash(receipt)):
-        wrong = damaged(workspace, node, receipt)
+    if recorded and same and receipt is not None and recorded.receipt == receipt_hash(receipt):
+        elsewhere = not recorded.here and not wanted
+        wrong = [] if elsewhere else damaged(workspace, node, receipt)
         if not wrong:
-            return Assessment(node, State.CURRENT, "", keyed, receipt)
+            return _Checked(Assessment(node, State.CURRENT, "", keyed, receipt))
         reason = f"output {wrong[0]} is missing or changed"
     elif recorded is None:
         reason = "never built here"
@@ -114,10 +153,22 @@ def assess_one(
         reason = "its receipt is missing or changed"
     else:
         reason = "its key changed"
-    result = workspace.store.get_result(keyed.key)
-    if result is None:
-        return Assessment(node, State.STALE, reason, keyed)
-    return Assessment(node, State.CACHED, reason, keyed, made(result))
+    return _Checked(Assessment(node, State.STALE, reason, keyed), lookup=True)
+
+
+def _looked_up(workspace: Workspace, checked: Iterable[_Checked]) -> dict[str, Assessment]:
+    """Assess nodes by whether the store has their results."""
+    checked = list(checked)
+    keys = [one.assessed.keyed.key for one in checked if one.lookup and one.assessed.keyed]
+    results = lookup(workspace, keys) if keys else {}
+    found = {}
+    for one in checked:
+        assessed = one.assessed
+        if one.lookup and assessed.keyed and (result := results.get(assessed.keyed.key)):
+            state = State.CACHED if result.local else State.REMOTE
+            assessed = replace(assessed, state=state, outputs=made(result.result))
+        found[assessed.node.name] = assessed
+    return found
 
 
 def upstream(workspace: Workspace, names: Iterable[str]) -> set[str]:

@@ -10,6 +10,7 @@ import getopt
 import json
 import sys
 from collections import Counter
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 from doit.cmd_base import DoitCmdBase
@@ -22,13 +23,13 @@ from tasks.assess import State
 from tasks.errors import BuildError
 from tasks.explain import draw, why
 from tasks.graph import message
-from tasks.keys import fields, made
+from tasks.keys import Input, fields, made
 from tasks.plan import DIST, library_name, release_directory
 from tasks.realise import execute, outputs_of
 from tasks.release import Row
 from tasks.session import Session
 from tasks.state import ACTION
-from tasks.table import release_rows, release_table, render
+from tasks.table import release_rows, release_table, render, size_text
 
 JSON = {
     "name": "as_json",
@@ -62,7 +63,15 @@ class NodeCommand(DoitCmdBase):  # type: ignore[misc]  # doit has no type inform
         """Assess the nodes that the arguments name, or all of them."""
         if names:
             names = [found for name in names for found in self._expand(session, name)]
-        return session.decide(self.dep_manager.get_values, names or None)
+        try:
+            decided = session.decide(self.dep_manager.get_values, names or None, names)
+        except CacheError as error:
+            raise InvalidCommand(message(error)) from None
+        shared = session.workspace.shared
+        shared.close()
+        for text in shared.warnings():
+            sys.stderr.write(f"warning: {text}\n")
+        return decided
 
     @staticmethod
     def _expand(session: Session, name: str) -> list[str]:
@@ -108,8 +117,10 @@ class Plan(NodeCommand):
             if node["state"] != State.CURRENT.value:
                 print(f"{node['state']:8} {node['node']}  ({node['reason']})")
         counts = Counter(assessed.state.value for assessed in decided.values())
-        words = ", ".join(f"{counts[state.value]} {state.value}" for state in State)
-        print(f"{len(decided)} nodes: {words}")
+        size = session.to_fetch()
+        sizes = {State.REMOTE: f" ({size_text(size)} to fetch)" if size else ""}
+        words = (f"{counts[state.value]} {state.value}{sizes.get(state, '')}" for state in State)
+        print(f"{len(decided)} nodes: {', '.join(words)}")
         return 0
 
 
@@ -213,14 +224,19 @@ def compare(session: Session, name: str) -> list[str]:
     workspace = session.workspace
     node = workspace.graph.nodes[name]
     keyed = session.keys.keyed(node, lambda selection: outputs_of(workspace, selection))
-    recorded = workspace.store.get_result(keyed.key)
+    recorded = workspace.shared.get_result(keyed.key)
     if recorded is None:
         raise BuildError(f"{name} is not built: nothing to compare with", f"run: doit {name}")
-    (again,), _ = execute(workspace, [keyed])
+    (again,), _ = execute(workspace, [keyed], _refuse_lost)
     before, after = made(recorded), made(again)
     return sorted(
         path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
     )
+
+
+def _refuse_lost(lost: Collection[Input]) -> None:
+    given = next(iter(lost))
+    raise BuildError(f"{given.path} of {given.producer} is lost", f"run: doit {given.producer}")
 
 
 class Chat(NodeCommand):

@@ -75,6 +75,7 @@ def _node(
         return Reason(f"{name} is {assessed.reason}", _producers(session, recorded, name, seen))
     words = {
         State.CACHED: "will be restored from the store",
+        State.REMOTE: "is in the remote cache",
         State.STALE: "has to be built",
     }
     text = f"{name} {words[assessed.state]}"

@@ -13,7 +13,7 @@ from doit.dependency import UptodateCalculator
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
 from cache.errors import CacheError
-from cache.local import LocalStore
+from cache.tiered import TieredStore
 from olmo.errors import OlmoError
 from tasks import matrix as matrix_file
 from tasks.checker import ContentChecker
@@ -22,9 +22,10 @@ from tasks.keys import Keys, fields
 from tasks.node import Graph, Node, producers
 from tasks.plan import plan
 from tasks.realise import realise
+from tasks.remote_cache import chosen, open_store
 from tasks.reporter import NodeReporter
 from tasks.session import Session
-from tasks.state import ACTION
+from tasks.state import ACTION, MADE, NOTICES
 from tasks.workspace import BUILD, Workspace, receipt_hash, receipt_path, remove
 
 LOGS = "logs"
@@ -37,14 +38,17 @@ def open_session(root: Path, environment: Environment = os.environ) -> Session:
     """Open the build of the matrix at hand, in the project `root`.
 
     The matrix is `doit matrix=FILE`, else OLMILL_MATRIX, else `matrix.toml`; the cache is
-    OLMILL_CACHE_DIR, else `olmill` in the user's cache directory (XDG_CACHE_HOME).
+    OLMILL_CACHE_DIR, else `olmill` in the user's cache directory (XDG_CACHE_HOME); the remote one
+    is OLMILL_REMOTE_CACHE, else that of the matrix.
 
     Raises doit's InvalidDodoFile with the matrix's mistakes, which doit prints without a traceback.
     """
     path = root / (get_var("matrix") or environment.get("OLMILL_MATRIX") or "matrix.toml")
     try:
         matrix = matrix_file.load(path)
-        return session(root, plan(matrix), cache_directory(environment), matrix=matrix)
+        remote = chosen(matrix.cache, environment)
+        store = open_store(cache_directory(environment), remote, environment)
+        return session(root, plan(matrix), store, matrix=matrix)
     except (BuildError, CacheError, OlmoError) as error:
         raise InvalidDodoFile(message(error)) from None
 
@@ -52,13 +56,13 @@ def open_session(root: Path, environment: Environment = os.environ) -> Session:
 def session(
     root: Path,
     graph: Graph,
-    cache: Path,
+    store: TieredStore,
     *,
     code_root: Path = CODE_ROOT,
     matrix: matrix_file.Matrix | None = None,
 ) -> Session:
-    """Open the build of `graph` in the project `root`, with its store in the directory `cache`."""
-    workspace = Workspace(root, code_root, graph, LocalStore(cache))
+    """Open the build of `graph` in the project `root`, with a store."""
+    workspace = Workspace(root, code_root, graph, store)
     return Session(workspace, Keys(workspace), matrix)
 
 
@@ -132,6 +136,7 @@ def run_node(current: Session, node: Node) -> dict[str, Any] | TaskFailed:
             current.board,
             current.companions,
             rebuild=node.name in current.rebuild,
+            wanted=node.name in current.wanted,
         )
     except (BuildError, CacheError, OlmoError) as error:
         return _failed(message(error), log)
@@ -145,6 +150,9 @@ def run_node(current: Session, node: Node) -> dict[str, Any] | TaskFailed:
         "seconds": round(made.seconds, 3),
         "with": made.beside,
         "warnings": list(made.warnings),
+        "here": made.here,
+        NOTICES: current.workspace.shared.warnings(),
+        MADE: [str(key) for key in made.made],
         ACTION: fields(made.keyed),
     }
 

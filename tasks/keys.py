@@ -7,12 +7,13 @@ Actions of a node can be compared by name when someone asks why it is stale.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from cache import merkle
 from cache.action import Action, ActionResult, EncodedAction, encode
 from cache.digest import Digest, of_bytes
+from cache.tiered import Found
 from tasks.errors import BuildError
 from tasks.fingerprint import Code, closure
 from tasks.node import Node, Selection, canonical_json
@@ -105,6 +106,18 @@ class Keys:
         return self._code[action]
 
 
+def lookup(workspace: Workspace, keys: Iterable[Digest]) -> dict[Digest, Found]:
+    """Return what the stores know of actions, by key, where it is what an action of ours makes."""
+    found = workspace.shared.lookup(keys)
+    for key, one in list(found.items()):
+        try:
+            made(one.result)
+        except BuildError as error:
+            workspace.shared.warn(f"result {key.hash}: {error}")
+            del found[key]
+    return found
+
+
 def made(result: ActionResult) -> Mapping[str, Digest]:
     """Outputs of a result by their paths below the output directory.
 
@@ -113,7 +126,7 @@ def made(result: ActionResult) -> Mapping[str, Digest]:
     prefix = f"{OUTPUTS}/"
     for path in result.outputs:
         if not path.startswith(prefix):
-            raise BuildError(f"the store has a result with an output {path!r}", "rebuild with -a")
+            raise BuildError(f"an output {path!r} is outside {prefix}", "rebuild with -a")
     return {path.removeprefix(prefix): digest for path, digest in result.outputs.items()}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,18 @@ from tasks.errors import BuildError
 from tasks.mistakes import Mistakes, tables
 from tasks.models import Model, read_models
 from tasks.release import Row, read_rows
+from tasks.remote_cache import RemoteCache, read_cache
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A whole matrix.toml: models and targets by name, and the rows to build, in file order."""
+    """A whole matrix.toml: models and targets by name, rows to build in file order, remote cache."""
 
     path: Path
     models: Mapping[str, Model]
     targets: Mapping[str, Target]
     rows: tuple[Row, ...]
+    cache: RemoteCache = field(default_factory=RemoteCache)
 
 
 def load(path: Path) -> Matrix:
@@ -57,17 +59,18 @@ def parse(value: Mapping[str, Any], path: Path) -> Matrix:
     Raises BuildError that lists every mistake, one a line.
     """
     mistakes = Mistakes()
-    mistakes.keys("", value, ("models", "targets", "release"))
+    mistakes.keys("", value, ("models", "targets", "release", "cache"))
     found = read_models(value.get("models", {}), path.parent, mistakes)
     targets = _targets(value.get("targets", {}), mistakes)
     model_names = set(tables("models", value.get("models", {}), Mistakes()))
     target_names = set(TARGETS) | set(tables("targets", value.get("targets", {}), Mistakes()))
     rows = read_rows(value.get("release", []), model_names, target_names, mistakes)
+    cache = read_cache(value.get("cache", {}), path.parent, mistakes)
     if mistakes.lines:
         count = len(mistakes.lines)
         heading = f"{path}: {count} mistake{'s' if count > 1 else ''}"
         raise BuildError("\n  ".join([heading, *mistakes.lines]))
-    return Matrix(path, found, targets, rows)
+    return Matrix(path, found, targets, rows, cache)
 
 
 def _targets(value: Any, mistakes: Mistakes) -> dict[str, Target]:

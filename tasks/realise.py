@@ -10,7 +10,7 @@ import importlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -22,10 +22,11 @@ from cache.digest import Digest, of_bytes
 from cache.errors import unavailable
 from tasks.board import Board
 from tasks.errors import BuildError
-from tasks.keys import INPUTS, OUTPUTS, Input, Keyed, Keys, made
+from tasks.keys import INPUTS, OUTPUTS, Input, Keyed, Keys, lookup, made
 from tasks.node import Node, Selection, canonical_json
 from tasks.workspace import (
     Workspace,
+    leave_elsewhere,
     materialise,
     read_receipt,
     source_files,
@@ -33,7 +34,7 @@ from tasks.workspace import (
     write_receipt,
 )
 
-How = Literal["local", "built"]
+How = Literal["local", "remote", "built"]
 
 _SERIAL = threading.Lock()  # held by actions that may not run in two threads of one process
 
@@ -42,7 +43,9 @@ _SERIAL = threading.Lock()  # held by actions that may not run in two threads of
 class Realised:
     """What became of a node: its key, where the result came from, seconds the action ran.
 
-    `beside` is the node whose action made this one too, if it was not its own.
+    `beside` is the node whose action made this one too, if it was not its own. `here` tells whether
+    its files are in place, or were left in the remote store. `made` are the keys of the results
+    that came to be: its own, and those of producers whose files were lost.
     """
 
     keyed: Keyed
@@ -51,6 +54,8 @@ class Realised:
     seconds: float
     beside: str | None = None
     warnings: tuple[str, ...] = ()
+    here: bool = True
+    made: tuple[Digest, ...] = ()
 
 
 def outputs_of(workspace: Workspace, selection: Selection) -> Mapping[str, Digest]:
@@ -77,32 +82,91 @@ def realise(
     companions: Callable[[Keyed], Sequence[Keyed]],
     *,
     rebuild: bool = False,
+    wanted: bool = True,
 ) -> Realised:
     """Make the outputs of `node` exist in the store and at its destination; write its receipt.
 
     With `rebuild` the action runs even where its result is known. If it runs, what `companions`
     returns is made in the same run, where that succeeds; `board` tells their own turns of it.
+    Unless `wanted`, outputs that only the remote store has are left there.
 
     Raises BuildError, or what the action raises; nothing is recorded then.
     """
     keyed = keys.keyed(node, lambda selection: outputs_of(workspace, selection))
-    store = workspace.store
-    seconds, warnings = 0.0, tuple[str, ...]()
-    with store.lock(_lock_of(keyed)):
+    again = _Again(workspace, keys, board)
+    seconds, warnings, here = 0.0, tuple[str, ...](), True
+    with workspace.store.lock(_lock_of(keyed)):
         beside = board.take(node.name)
-        result = None if rebuild and beside is None else store.get_result(keyed.key)
-        if result is None:
+        found = None if rebuild and beside is None else _find(workspace, keyed, wanted=wanted)
+        if found is None:
             beside = None
             started = time.monotonic()
-            result, warnings = _build(workspace, keyed, companions(keyed), board)
+            result, warnings = _build(workspace, keyed, companions(keyed), board, again)
             seconds = time.monotonic() - started
             how: How = "built"
         else:
-            how = "local" if beside is None else "built"
+            result, how, here = found
+            how = how if beside is None else "built"
     outputs = made(result)
-    materialise(workspace, node, outputs, previous=read_receipt(workspace, node.name) or {})
+    previous = read_receipt(workspace, node.name) or {}
+    (materialise if here else leave_elsewhere)(workspace, node, outputs, previous)
     write_receipt(workspace, node.name, outputs)
-    return Realised(keyed, outputs, how, seconds, beside, warnings)
+    fresh = (*again.made, *([keyed.key] if how == "built" else []))
+    return Realised(keyed, outputs, how, seconds, beside, (*again.warnings, *warnings), here, fresh)
+
+
+def _find(
+    workspace: Workspace, keyed: Keyed, *, wanted: bool
+) -> tuple[ActionResult, How, bool] | None:
+    """Return the known result of a node, where it was, and whether its files are in the store.
+
+    What is wanted is fetched; a result of which that does not succeed is none.
+    """
+    shared = workspace.shared
+    found = lookup(workspace, [keyed.key]).get(keyed.key)
+    if found is None:
+        return None
+    if found.local:
+        return found.result, "local", True
+    if not wanted:
+        return found.result, "remote", False
+    if shared.fetch(found.result.outputs.values()):
+        return None
+    workspace.store.put_result(keyed.key, found.result)
+    return found.result, "remote", True
+
+
+class _Again:
+    """Makes nodes again whose files are needed and were lost, in the remote store or here.
+
+    made, warnings: the keys of what was made, and what to tell of it.
+    """
+
+    def __init__(self, workspace: Workspace, keys: Keys, board: Board) -> None:
+        self._workspace, self._keys, self._board = workspace, keys, board
+        self.made: list[Digest] = []
+        self.warnings: list[str] = []
+
+    def make(self, lost: Collection[Input]) -> None:
+        """Make the producers of inputs again.
+
+        Raises BuildError if one comes out different now.
+        """
+        workspace = self._workspace
+        for name in dict.fromkeys(given.producer for given in lost):
+            node = workspace.graph.nodes[name]
+            keyed = self._keys.keyed(node, lambda selection: outputs_of(workspace, selection))
+            with workspace.store.lock(_lock_of(keyed)):
+                if workspace.store.get_result(keyed.key) is None:
+                    _build(workspace, keyed, (), self._board, self)
+                    self.made.append(keyed.key)
+                    self.warnings.append(f"{name} was made again: its files were lost")
+        gone = [given for given in lost if not workspace.store.contains(given.digest)]
+        if gone:
+            raise BuildError(
+                f"{gone[0].path} of {gone[0].producer} is lost, and making it again gave another",
+                f"run: doit forget {gone[0].producer}, then doit",
+            )
 
 
 def _lock_of(keyed: Keyed) -> Digest:
@@ -114,17 +178,21 @@ def _lock_of(keyed: Keyed) -> Digest:
 
 
 def _build(
-    workspace: Workspace, keyed: Keyed, companions: Sequence[Keyed], board: Board
+    workspace: Workspace,
+    keyed: Keyed,
+    companions: Sequence[Keyed],
+    board: Board,
+    again: _Again,
 ) -> tuple[ActionResult, tuple[str, ...]]:
     """Run a node's action, for its companions too, and keep what it made."""
     store, report = workspace.store, partial(board.report, keyed.node.name)
     try:
-        results, warnings = execute(workspace, [keyed, *companions], report)
+        results, warnings = execute(workspace, [keyed, *companions], again.make, report)
     except Exception:
         if not companions:
             raise
         companions = ()  # theirs may be the failure: they will have their own turns
-        results, warnings = execute(workspace, [keyed], report)
+        results, warnings = execute(workspace, [keyed], again.make, report)
     for each, result in zip([keyed, *companions], results, strict=True):
         store.put_result(each.key, result)
     for companion in companions:
@@ -135,11 +203,13 @@ def _build(
 def execute(
     workspace: Workspace,
     nodes: Sequence[Keyed],
+    make_again: Callable[[Collection[Input]], None],
     report: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[list[ActionResult], tuple[str, ...]]:
     """Run the action of `nodes` once in a fresh directory and put all outputs into the store.
 
-    Several nodes have one action and the same inputs. `report(done, total)` is called with bytes
+    Several nodes have one action and the same inputs. `make_again(inputs)` makes those that are
+    nowhere to be had. `report(done, total)` is called with bytes
     now and then, if the action says how far it is. Returns a result for each node, and warnings.
 
     Raises BuildError if a source changed meanwhile or the action made no output.
@@ -148,7 +218,7 @@ def execute(
     with store.scratch() as directory:
         inputs = directory / INPUTS
         inputs.mkdir()
-        stage(workspace, first, inputs)
+        stage(workspace, first, inputs, make_again)
         places = [directory / str(number) / OUTPUTS for number in range(len(nodes))]
         for place in places:
             place.mkdir(parents=True)
@@ -210,11 +280,26 @@ def _renamed(argument: object, names: Iterable[tuple[str, str]]) -> object:
     return argument
 
 
-def stage(workspace: Workspace, keyed: Keyed, directory: Path) -> None:
+def stage(
+    workspace: Workspace,
+    keyed: Keyed,
+    directory: Path,
+    make_again: Callable[[Collection[Input]], None],
+) -> None:
     """Make the inputs of a node appear under `directory`, as links to verified files.
 
-    Raises MissingBlob if an output of a producer is neither in the store nor in place.
+    What is neither in the store nor in place is fetched from the remote store, or made again.
     """
+    absent = {
+        given.digest: given
+        for given in keyed.inputs.values()
+        if given.producer in workspace.graph.nodes
+        and not workspace.store.contains(given.digest)
+        and not _in_place(workspace, given)
+    }
+    lost = workspace.shared.fetch(absent)
+    if lost:
+        make_again([given for digest, given in absent.items() if digest in lost])
     for place, given in keyed.inputs.items():
         link = directory / place
         link.parent.mkdir(parents=True, exist_ok=True)

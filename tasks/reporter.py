@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from tasks.assess import State
 from tasks.session import Session
-from tasks.table import release_table
+from tasks.table import release_table, size_text
 from tasks.terminal import Display, PlainDisplay, Style, display, style_of
 from tasks.workspace import BUILD
 
@@ -48,6 +48,7 @@ class NodeReporter:
         self._failures: list[Failure] = []
         self._errors: list[str] = []
         self._warnings: list[str] = []
+        self._notices: set[str] = set()
         self._started: dict[str, float] = {}
         self._begun = time.monotonic()
         self._total = 0
@@ -65,13 +66,28 @@ class NodeReporter:
         self._log = log.open("w", encoding="utf-8")
         if states[State.CURRENT] == self._total:
             return
+        for text in session.workspace.shared.warnings():
+            self.notice(text)
         cached = states[State.CURRENT] + states[State.CACHED]
+        size = session.to_fetch()
+        remote = f"{states[State.REMOTE]} remote" + (f" ({size_text(size)})" if size else "")
         build = f"{states[State.STALE] + states[State.BROKEN]} to build"
         waiting = states[State.WAITING]
         more = f", {waiting} after those" if waiting else ""
         self._display = display(self._out, self._style, HEARTBEAT, session.board.progress)
-        self._write(f"plan: {self._total} nodes: {cached} cached, 0 remote, {build}{more}")
+        self._write(f"plan: {self._total} nodes: {cached} cached, {remote}, {build}{more}")
         self._display.start(self._total)
+
+    def notice(self, text: str) -> None:
+        """Say something of the whole run, once."""
+        if text not in self._notices:
+            self._notices.add(text)
+            self._write(f"{self._style.warn('warning:')} {text}")
+
+    def uploading(self, results: int) -> None:
+        """Say that the run ends when so many results are uploaded."""
+        if results:
+            self._write(f"uploading {results} result{'s' if results > 1 else ''}")
 
     # --- what doit calls
 
@@ -197,7 +213,7 @@ class NodeReporter:
         known = session.decided.get(name) if session else None
         if session is None or known is None or session.board.is_made(name):
             return False
-        return known.state is State.CACHED
+        return known.state in (State.CACHED, State.REMOTE)
 
     def _elapsed(self, name: str) -> float:
         return time.monotonic() - self._started.get(name, time.monotonic())

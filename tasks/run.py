@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,11 +19,14 @@ from typing import Any, TextIO
 from doit import cmd_run
 from doit.control import TaskControl
 from doit.exceptions import InvalidCommand, UnmetDependency
-from doit.runner import MRunner, MThreadRunner, Runner
+from doit.runner import ERROR, MRunner, MThreadRunner, Runner
 from doit.task import Stream
 
+from cache.digest import parse
+from cache.errors import CacheError
+from tasks.graph import message
 from tasks.session import Session
-from tasks.state import ACTION, FORGOTTEN
+from tasks.state import ACTION, FORGOTTEN, MADE, NOTICES
 from tasks.workspace import sweep
 
 INTERRUPTED = 130
@@ -32,7 +36,10 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
     """What every kind of runner adds: the plan before, the record after each node."""
 
     session: Session
+    asked: tuple[str, ...] = ()
+    dist: bool = True
     final_result: int
+    _interrupted = False
 
     def run_all(self, task_dispatcher: Any) -> int:
         """Assess the selection, announce the plan, run."""
@@ -45,7 +52,7 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
             for name in chosen
             if self.always_execute or self.dep_manager.backend.get(name, FORGOTTEN)
         }
-        session.begin(self.dep_manager.get_values, chosen)
+        session.begin(self.dep_manager.get_values, chosen, self.asked, dist=self.dist)
         sweep(session.workspace)
         if hasattr(self.reporter, "planned"):
             self.reporter.planned(session)
@@ -53,6 +60,28 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
             return int(super().run_all(task_dispatcher))
         finally:
             session.workspace.store.stat.flush()
+
+    def run_tasks(self, task_dispatcher: Any) -> None:
+        """Run; an interruption leaves what is not uploaded yet."""
+        try:
+            super().run_tasks(task_dispatcher)
+        except KeyboardInterrupt:
+            self._interrupted = True
+            raise
+
+    def finish(self) -> int:
+        """End the run when the last upload has."""
+        shared = self.session.workspace.shared
+        try:
+            if hasattr(self.reporter, "uploading") and not self._interrupted:
+                self.reporter.uploading(shared.pending())
+            shared.finish(abandon=self._interrupted)
+        except CacheError as error:
+            self.final_result = self.final_result or ERROR
+            self.reporter.runtime_error(message(error))
+        shared.close()
+        self._tell(shared.warnings())
+        return int(super().finish())
 
     def _handle_task_error(self, node: Any, base_fail: Any) -> None:
         """Let a node that waits for a failed one not turn doit's "failed" (1) into "error" (2)."""
@@ -63,12 +92,20 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
 
     def process_task_result(self, node: Any, base_fail: Any) -> None:
         """Keep the fields of the node's Action for `doit why`, apart from doit's own values."""
-        task = node.task
+        task, shared = node.task, self.session.workspace.shared
+        for key in task.values.pop(MADE, ()):
+            shared.push(parse(key))
+        self._tell(task.values.pop(NOTICES, ()))
         fields = task.values.pop(ACTION, None)
         if fields is not None:
             task.result = None
             self.dep_manager.backend.set(task.name, ACTION, fields)
         super().process_task_result(node, base_fail)
+
+    def _tell(self, notices: Iterable[str]) -> None:
+        if hasattr(self.reporter, "notice"):
+            for text in notices:
+                self.reporter.notice(text)
 
 
 class SerialRunner(NodeRunner):
@@ -108,15 +145,35 @@ def _closure(tasks: Any, selected: Any) -> set[str]:
     return seen
 
 
+REQUIRE_REMOTE = {
+    "name": "require_remote",
+    "long": "require-remote",
+    "type": bool,
+    "default": False,
+    "help": "fail if the remote cache cannot be read or written, instead of warning",
+}
+NO_DIST = {
+    "name": "no_dist",
+    "long": "no-dist",
+    "type": bool,
+    "default": False,
+    "help": "leave in the remote cache what it has of dist/, unless a task is asked for by name",
+}
+
+
 class Run(cmd_run.Run):  # type: ignore[misc]  # doit has no type information
     """doit's `run`, with our runners."""
 
     name = "run"
+    cmd_options = (*cmd_run.Run.cmd_options, REQUIRE_REMOTE, NO_DIST)
 
     def execute(self, params: Any, args: Any) -> int:
         """Run; an interruption ends with exit code 130 and keeps what is finished."""
         try:
             return int(super().execute(params, args))
+        except CacheError as error:
+            sys.stderr.write(f"error: {message(error)}\n")
+            return int(ERROR)
         except KeyboardInterrupt:
             sys.stderr.write("\ninterrupted: finished nodes are kept; run doit again to go on\n")
             return INTERRUPTED
@@ -135,13 +192,18 @@ class Run(cmd_run.Run):  # type: ignore[misc]  # doit has no type information
         auto_delayed_regex: bool = False,
         force_verbosity: bool = False,
         failure_verbosity: int = 0,
+        require_remote: bool = False,
+        no_dist: bool = False,
     ) -> int:
         self.control = TaskControl(self.task_list, auto_delayed_regex=auto_delayed_regex)
         self.control.process(self.sel_tasks)
         if single:
             _without_dependencies(self.control)
+        session.workspace.shared.required = require_remote
         runner_class = _runner_class(num_process, par_type)
         runner_class.session = session
+        runner_class.asked = _asked(self.control) if self.sel_tasks else ()
+        runner_class.dist = not no_dist
         with ExitStack() as stack:
             stream: TextIO = sys.stderr
             if isinstance(outfile, str):
@@ -153,6 +215,14 @@ class Run(cmd_run.Run):  # type: ignore[misc]  # doit has no type information
             if num_process:
                 arguments.append(num_process)
             return runner_class(*arguments).run_all(self.control.task_dispatcher())
+
+
+def _asked(control: Any) -> tuple[str, ...]:
+    """Names of the nodes that were named, alone or as a group."""
+    tasks = [control.tasks[name] for name in control.selected_tasks]
+    return tuple(
+        name for task in tasks for name in (task.task_dep if task.has_subtask else [task.name])
+    )
 
 
 def _without_dependencies(control: Any) -> None:

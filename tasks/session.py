@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cache.digest import Digest
 from tasks.assess import Assessment, Record, State, assess, assess_one
 from tasks.board import Board
 from tasks.keys import Keyed, Keys
 from tasks.matrix import Matrix
 from tasks.node import Node, producers
+from tasks.plan import DIST
 from tasks.realise import outputs_of
 from tasks.workspace import Workspace
 
@@ -23,6 +25,7 @@ class Session:
 
     `selected` are the nodes that the run is to make current, `batch_records` the last successes of
     those that can be made in batches. Both, and `board`, are set before any worker is forked.
+    `wanted` are the nodes whose files are to be in place.
     """
 
     workspace: Workspace
@@ -30,16 +33,28 @@ class Session:
     matrix: Matrix | None = None
     decided: dict[str, Assessment] = field(default_factory=dict)
     rebuild: set[str] = field(default_factory=set)
+    wanted: set[str] = field(default_factory=set)
     running: bool = False
     selected: tuple[str, ...] = ()
     batch_records: Mapping[str, Record | None] = field(default_factory=dict)
     board: Board = field(default_factory=lambda: Board(()))
 
-    def begin(self, values_of: Callable[[str], Values], selected: Iterable[str]) -> None:
-        """Begin a run that makes the nodes `selected` current."""
+    def begin(
+        self,
+        values_of: Callable[[str], Values],
+        selected: Iterable[str],
+        asked: Iterable[str] = (),
+        *,
+        dist: bool = True,
+    ) -> None:
+        """Begin a run that makes the nodes `selected` current.
+
+        Of what the remote store has, it fetches the files of the nodes `asked` for by name, those
+        that go to dist/ unless not `dist`, and whatever an action reads.
+        """
         nodes = self.workspace.graph.nodes
         self.selected = tuple(selected)
-        self.decide(values_of, self.selected)
+        self.decide(values_of, self.selected, asked, dist=dist)
         self.batch_records = {
             name: record(values_of(name)) for name in self.selected if nodes[name].batch
         }
@@ -47,17 +62,41 @@ class Session:
         self.running = True
 
     def decide(
-        self, values_of: Callable[[str], Values], only: Iterable[str] | None = None
+        self,
+        values_of: Callable[[str], Values],
+        only: Iterable[str] | None = None,
+        asked: Iterable[str] = (),
+        *,
+        dist: bool = True,
     ) -> dict[str, Assessment]:
         """Assess the named nodes (all of them by default) and what they read; remember it."""
+        nodes = self.workspace.graph.nodes
+        self.wanted = set(asked)
+        if dist:
+            self.wanted |= {name for name, node in nodes.items() if node.destination == DIST}
         self.decided = assess(
             self.workspace,
             self.keys,
             lambda name: record(values_of(name)),
             only=None if only is None else set(only),
             rebuild=self.rebuild,
+            wanted=self.wanted,
         )
         return self.decided
+
+    def to_fetch(self) -> int:
+        """Return the bytes that a run is known to fetch from the remote store.
+
+        What nodes read whose producers have to be built first is not known, and not counted.
+        """
+        needed: set[Digest] = set()
+        for name, assessed in self.decided.items():
+            if assessed.state is State.REMOTE and name in self.wanted and assessed.outputs:
+                needed.update(assessed.outputs.values())
+            elif assessed.state is State.STALE and assessed.keyed:
+                inputs = assessed.keyed.inputs.values()
+                needed.update(given.digest for given in inputs if given.producer in self.decided)
+        return sum(digest.size for digest in self.workspace.store.missing(needed))
 
     def is_current(self, node: Node, values: Values) -> bool:
         """Whether `node` needs nothing.
@@ -73,6 +112,7 @@ class Session:
                 lambda selection: outputs_of(self.workspace, selection),
                 record(values),
                 rebuild=node.name in self.rebuild,
+                wanted=node.name in self.wanted,
             )
         return known.state is State.CURRENT
 
@@ -95,6 +135,7 @@ class Session:
                 lambda selection: outputs_of(self.workspace, selection),
                 self.batch_records[name],
                 rebuild=name in self.rebuild,
+                wanted=name in self.wanted,
             )
             if assessed.state is State.STALE and assessed.keyed is not None:
                 found.setdefault(assessed.keyed.key, assessed.keyed)
@@ -112,4 +153,4 @@ def record(values: Values) -> Record | None:
     """What doit's values of a node say of its last success."""
     if "key" not in values or "receipt" not in values:
         return None
-    return Record(values["key"], values["receipt"])
+    return Record(values["key"], values["receipt"], values.get("here", True))

@@ -14,6 +14,8 @@ from typing import Any
 
 FORGOTTEN = "forgotten:"
 ACTION = "action:"  # fields of the Action, read only to explain: kept apart from the rest
+MADE = "made:"  # keys of the results that came to be, told to the runner and not kept
+NOTICES = "notices:"  # what the remote cache gave cause to say, told to the runner and not kept
 _LAST_SAVED = "deps:"  # the entry that doit's `Dependency.save_success` sets last
 
 

@@ -97,7 +97,7 @@ def _state(session: Session, name: str) -> str:
     known = session.decided.get(name)
     if session.running or known is None:
         return "built"
-    words = {State.CURRENT: "built", State.CACHED: "cached"}
+    words = {State.CURRENT: "built", State.CACHED: "cached", State.REMOTE: "remote"}
     return words.get(known.state, "stale")
 
 

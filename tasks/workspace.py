@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from cache import guarded
 from cache.digest import Digest, of_bytes, parse
 from cache.local import LocalStore
 from cache.merkle import check_path
+from cache.tiered import TieredStore
 from tasks.errors import BuildError
 from tasks.node import Graph, Node, Selection, Source, canonical_json
 
@@ -31,17 +32,18 @@ class Workspace:
     """A graph, the store that remembers its results, and the directories it appears in.
 
     `root` holds `build/` and `dist/`; `code_root` the packages that actions are imported from.
+    `shared` is the store with the remote one behind it, `store` what of it is on this machine.
     """
 
     root: Path
     code_root: Path
     graph: Graph
-    store: LocalStore
+    shared: TieredStore
 
-
-def with_store(workspace: Workspace, store: LocalStore) -> Workspace:
-    """Return the same workspace over another store."""
-    return replace(workspace, store=store)
+    @property
+    def store(self) -> LocalStore:
+        """The store on this machine."""
+        return self.shared.local
 
 
 def receipt_path(workspace: Workspace, name: str) -> Path:
@@ -182,6 +184,19 @@ def materialise(
                 )
             link.replace(destination)
             workspace.store.stat.record(destination, outputs[path])
+
+
+def leave_elsewhere(
+    workspace: Workspace,
+    node: Node,
+    outputs: Mapping[str, Digest],
+    previous: Iterable[str] = (),
+) -> None:
+    """Remove what `node` made before, for outputs that are left in the remote store."""
+    directory = workspace.root / node.destination
+    for path in (set(previous) - set(outputs)) | set(damaged(workspace, node, outputs)):
+        if not (directory / path).is_dir():
+            (directory / path).unlink(missing_ok=True)
 
 
 def remove(workspace: Workspace, node: Node, *, dry_run: bool = False) -> list[Path]:

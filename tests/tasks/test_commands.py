@@ -103,7 +103,7 @@ def test_plan_tells_what_a_run_would_do(project: Project, capsys: Capture) -> No
     assert lines == [
         "stale    step:b  (its key changed)",
         "waiting  step:c  (unknown until step:b is built)",
-        "3 nodes: 1 current, 0 cached, 1 stale, 1 waiting, 0 broken",
+        "3 nodes: 1 current, 0 cached, 0 remote, 1 stale, 1 waiting, 0 broken",
     ]
     assert project.contents()["b"] == "BA1"
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from cache.digest import Digest, of_bytes
+from cache.local import LocalStore
+from cache.tiered import TieredStore
 from tasks.errors import BuildError
 from tasks.graph import session
 from tasks.keys import Keyed, fields
@@ -29,7 +31,8 @@ def keyed(
 ) -> Keyed:
     inputs = tuple(Selection(producer, ("*",), "in") for producer in outputs)
     node = Node(name, "toyactions.concat", canonical_json(params), inputs, destination)
-    current = session(project.root, graph([]), project.cache, code_root=project.root)
+    store = TieredStore(LocalStore(project.cache))
+    current = session(project.root, graph([]), store, code_root=project.root)
     return current.keys.keyed(node, lambda selection: outputs[selection.producer])
 
 

@@ -18,13 +18,15 @@ DODO = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
+from cache.local import LocalStore
+from cache.tiered import TieredStore
 from tests.tasks.toy import Project, Step
 from tasks.graph import doit_config, doit_tasks, session
 
 here = Path(__file__).parent
 steps = {{n: Step(**s) for n, s in json.loads((here / "steps.json").read_text()).items()}}
 project = Project(here, here.parent / "cache", steps)
-SESSION = session(here, project.graph(), project.cache, code_root=here)
+SESSION = session(here, project.graph(), TieredStore(LocalStore(project.cache)), code_root=here)
 DOIT_CONFIG = doit_config(SESSION)
 
 def task_steps():

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
 
+from cache.local import LocalStore
+from cache.remote import RemoteStore
+from cache.tiered import TieredStore
 from tasks.board import Board
 from tasks.graph import doit_config, doit_tasks, session
 from tasks.node import Graph, Node, Selection, Source, canonical_json, graph
@@ -68,6 +71,7 @@ class Step:
     fail: bool = False
     extra: bool = False
     batch: bool = False
+    dist: bool = False
 
     def params(self) -> dict[str, object]:
         found: dict[str, object] = {"text": self.text}
@@ -82,11 +86,16 @@ class Step:
 
 @dataclass
 class Project:
-    """A directory with toy actions, a source directory, and a store."""
+    """A directory with toy actions, a source directory, and a store.
+
+    remote: makes the remote store behind it, which `writes` says whether to fill.
+    """
 
     root: Path
     cache: Path
     steps: dict[str, Step] = field(default_factory=dict)
+    remote: Callable[[], RemoteStore] | None = None
+    writes: bool = False
     board: Board = field(default_factory=lambda: Board(()))
 
     def __post_init__(self) -> None:
@@ -112,13 +121,14 @@ class Project:
             )
             params = canonical_json(step.params())
             action = f"toyactions.{'batched' if step.batch else 'concat'}"
-            place = f"build/step/{name}"
+            place = "dist" if step.dist else f"build/step/{name}"
             nodes.append(Node(f"step:{name}", action, params, inputs, place, step.batch))
         return graph(nodes, [Source("source:files", self.source, ("*.txt",))])
 
     def doit(self, *arguments: str) -> int:
         """Run doit in this process; returns its exit code."""
-        current = session(self.root, self.graph(), self.cache, code_root=self.root)
+        store = TieredStore(LocalStore(self.cache), self.remote, writes=self.writes)
+        current = session(self.root, self.graph(), store, code_root=self.root)
         namespace = {
             "DOIT_CONFIG": doit_config(current),
             "task_steps": lambda: doit_tasks(current),
@@ -144,7 +154,8 @@ class Project:
         return count
 
     def output(self, name: str) -> Path:
-        return self.root / "build" / "step" / name / "out.txt"
+        place = "dist" if self.steps[name].dist else f"build/step/{name}"
+        return self.root / place / "out.txt"
 
     def contents(self) -> dict[str, str | None]:
         """What each step's output holds now, None where there is none."""

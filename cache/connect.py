@@ -1,0 +1,59 @@
+"""From an address to the store behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from cache.errors import CacheError
+from cache.remote import RemoteStore
+from cache.retrying import RetryingTransport
+
+if TYPE_CHECKING:
+    from cache.credentials import Credentials
+    from cache.transport import Transport
+
+SCHEMES = ("http", "https")
+
+
+def check_address(address: str) -> None:
+    """Accept the address of a remote store.
+
+    Raises:
+        CacheError: it is no URL of a known scheme with a host, or has a password in it.
+    """
+    try:
+        url = urlsplit(address)
+        host, _ = url.hostname, url.port
+    except ValueError as error:
+        raise CacheError(f"not an address: {address[:200]!r} ({error})") from None
+    if url.scheme not in SCHEMES or not host:
+        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise CacheError(
+            f"not the address of a remote cache: {address[:200]!r}",
+            f"it begins with one of {known}",
+        )
+    if url.username is not None or url.password is not None:
+        raise CacheError(
+            f"the address of the remote cache at {host} has a user or a password in it",
+            "put them into a netrc file, or a token into OLMILL_REMOTE_CACHE_TOKEN",
+        )
+    if url.query or url.fragment:
+        raise CacheError(f"the address of a remote cache ends with its path: {address[:200]!r}")
+
+
+def connect(address: str, credentials: Credentials) -> RemoteStore:
+    """Return the store at an address; nothing is sent yet.
+
+    Raises:
+        CacheError: the address or the files of the credentials cannot be used, or the packages
+            for its scheme are not installed.
+    """
+    check_address(address)
+    return RemoteStore(RetryingTransport(_transport(address, credentials)))
+
+
+def _transport(address: str, credentials: Credentials) -> Transport:
+    from cache.http_transport import HttpTransport  # noqa: PLC0415  each protocol has its packages
+
+    return HttpTransport(address, credentials)

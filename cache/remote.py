@@ -1,0 +1,122 @@
+"""A store on a server, of which nothing is believed unverified.
+
+A `Transport` moves the bytes. Here they are held against their digests, results against their
+keys, and each result against the blobs that it names.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, BinaryIO
+
+from cache import digest as digests
+from cache import parallel, sealing, streaming
+from cache.errors import CacheError, CorruptBlob, MissingBlob
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cache.action import ActionResult
+    from cache.digest import Digest
+    from cache.transport import Transport
+
+
+class RemoteStore:
+    """A `Store` on a server.
+
+    refused: is told what the server gave that cannot be used, other than by an exception. A blob
+    that came damaged counts as missing from then on, until it is stored again.
+    """
+
+    def __init__(
+        self, transport: Transport, refused: Callable[[CacheError], None] = lambda _: None
+    ) -> None:
+        self._transport = transport
+        self.refused = refused
+        self.address = transport.address
+        self.forks = transport.forks
+        self.damaged: set[Digest] = set()
+
+    def missing(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return those of the digests whose blobs the server does not say to hold."""
+        wanted = set(digests)
+        damaged = wanted & self.damaged
+        asked = wanted - damaged
+        return damaged | (asked & self._transport.missing(asked) if asked else set())
+
+    def read(self, digest: Digest) -> bytes:
+        """Return a blob, verified; MissingBlob or CorruptBlob if there is none."""
+        into = io.BytesIO()
+        self.download(digest, into)
+        return into.getvalue()
+
+    def write(self, data: bytes) -> Digest:
+        """Store a blob and return its digest."""
+        digest = digests.of_bytes(data)
+        self.upload(digest, io.BytesIO(data))
+        return digest
+
+    def download(self, digest: Digest, into: BinaryIO) -> None:
+        """Replace the content of an open file by a blob, verified, in parts."""
+        if digest in self.damaged:
+            raise CorruptBlob(f"{self.address}: blob {digest} came damaged")
+        try:
+            streaming.receive(self._transport.receive(digest, 0), digest, into)
+        except MissingBlob:
+            raise MissingBlob(f"{self.address}: blob {digest} is not there") from None
+        except CorruptBlob as error:
+            self.damaged.add(digest)
+            raise CorruptBlob(f"{self.address}: {error}") from None
+
+    def upload(self, digest: Digest, source: BinaryIO) -> None:
+        """Store a blob that is all of an open file's content, in parts."""
+        self._transport.send(digest, source)
+        self.damaged.discard(digest)
+
+    def get_result(self, key: Digest) -> ActionResult | None:
+        """Return the result of an action, or None if there is no complete one."""
+        return self.get_results([key]).get(key)
+
+    def get_results(self, keys: Iterable[Digest]) -> dict[Digest, ActionResult]:
+        """Return the complete results of actions by key, asked for in parallel.
+
+        Blobs that the server says to hold count as held: only reading one tells.
+        """
+        found: dict[Digest, ActionResult] = {}
+        for key, entry in parallel.each(self._entry, list(dict.fromkeys(keys))):
+            try:
+                if isinstance(entry, CorruptBlob):
+                    raise entry
+                if entry is not None:
+                    found[key] = sealing.unseal_message(key, entry)
+            except CacheError as error:
+                self.refused(type(error)(f"{self.address}: result {key.hash}: {error}"))
+        missing = self.missing(
+            digest for result in found.values() for digest in result.outputs.values()
+        )
+        return {
+            key: result
+            for key, result in found.items()
+            if missing.isdisjoint(result.outputs.values())
+        }
+
+    def put_result(self, key: Digest, result: ActionResult) -> None:
+        """Remember the result of an action; MissingBlob if an output's blob is missing.
+
+        On a server whose entries are written once, a result that can be used stays.
+        """
+        entry = sealing.seal_message(key, result)
+        if missing := self.missing(result.outputs.values()):
+            raise MissingBlob(f"{self.address}: blob {min(missing)} is not there")
+        if not self._transport.write_once or self.get_result(key) is None:
+            self._transport.put_entry(key, entry)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._transport.close()
+
+    def _entry(self, key: Digest) -> tuple[Digest, bytes | CorruptBlob | None]:
+        try:
+            return key, self._transport.get_entry(key)
+        except CorruptBlob as error:
+            return key, error

@@ -1,0 +1,83 @@
+"""Blobs on their way between a file and a server, verified part by part and never whole in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, BinaryIO
+
+from cache.digest import CHUNK
+from cache.errors import CorruptBlob
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cache.digest import Digest
+
+_IN_FLIGHT = 4  # parts that are hashed while the next ones arrive
+
+
+def receive(parts: Iterable[bytes], digest: Digest, into: BinaryIO) -> None:
+    """Write a blob that arrives in parts to a file, from the start of the file.
+
+    Raises:
+        CorruptBlob: the parts are not the blob; reading stops at the first byte too many. The
+            file holds something else then.
+    """
+    into.seek(0)
+    into.truncate()
+    if digest.size <= CHUNK:
+        data = b"".join(_bounded(parts, digest))
+        if hashlib.sha256(data).hexdigest() != digest.hash:
+            raise _wrong(digest)
+        into.write(data)
+        return
+    sha256 = hashlib.sha256()
+    pending: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1) as hasher:  # beside the network and the disk, not after them
+        for part in _bounded(parts, digest):
+            pending.append(hasher.submit(sha256.update, part))
+            into.write(part)
+            if len(pending) > _IN_FLIGHT:
+                pending.popleft().result()
+    if sha256.hexdigest() != digest.hash:
+        raise _wrong(digest)
+
+
+def send(source: BinaryIO, digest: Digest, offset: int = 0) -> Iterator[bytes]:
+    """Yield the bytes of a file from `offset` on, the last part only once all are verified.
+
+    An empty blob has no parts.
+
+    Raises:
+        CorruptBlob: the file is not the blob.
+    """
+    source.seek(0)
+    sha256 = hashlib.sha256()
+    position = 0
+    while position < digest.size:
+        part = source.read(min(CHUNK, digest.size - position))
+        sha256.update(part)
+        position += len(part)
+        ends = position == digest.size
+        if not part or (ends and (source.read(1) or sha256.hexdigest() != digest.hash)):
+            raise CorruptBlob(f"blob {digest}: the file to upload holds something else")
+        if position > offset:
+            yield part[max(0, len(part) - (position - offset)) :]
+
+
+def _bounded(parts: Iterable[bytes], digest: Digest) -> Iterator[bytes]:
+    """Yield parts that have the size of the blob in all."""
+    size = 0
+    for part in parts:
+        size += len(part)
+        if size > digest.size:
+            raise CorruptBlob(f"blob {digest}: more bytes than that")
+        yield part
+    if size < digest.size:
+        raise CorruptBlob(f"blob {digest}: only {size} bytes")
+
+
+def _wrong(digest: Digest) -> CorruptBlob:
+    return CorruptBlob(f"blob {digest}: the bytes have another digest")

@@ -1,0 +1,249 @@
+"""The store of a build: the local one, and a remote one behind it that others fill and read.
+
+Read through: what is only remote is found, and its blobs come into the local store, verified,
+when somebody needs them. Written behind: results go to the remote store while the build goes on.
+A remote store that fails is warned about once and then left alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+from cache import parallel
+from cache.errors import (
+    CacheError,
+    CorruptBlob,
+    MissingBlob,
+    RemoteUnavailable,
+    StoreUnavailable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cache.action import ActionResult
+    from cache.digest import Digest
+    from cache.local import LocalStore
+    from cache.remote import RemoteStore
+
+T = TypeVar("T")
+
+_UPLOADS = 4  # results at a time; each has several blobs
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result of an action, and whether all its blobs are in the local store."""
+
+    result: ActionResult
+    local: bool
+
+
+class TieredStore:
+    """A `Store` over a local one and, if there is one, a remote one.
+
+    connect: makes the remote store. reads, writes: what it is used for. required: its failures
+    are errors; otherwise they are warnings and misses.
+    """
+
+    def __init__(
+        self,
+        local: LocalStore,
+        connect: Callable[[], RemoteStore] | None = None,
+        *,
+        reads: bool = True,
+        writes: bool = False,
+        required: bool = False,
+    ) -> None:
+        self.local = local
+        self.reads = reads and connect is not None
+        self.writes = writes and connect is not None
+        self.required = required
+        self._connect = connect
+        self._remote: RemoteStore | None = None
+        self._known: dict[Digest, ActionResult] = {}
+        self._warnings: list[str] = []
+        self._warned: set[str] = set()
+        self._uploader: ThreadPoolExecutor | None = None
+        self._uploads: list[Future[None]] = []
+
+    @property
+    def remote(self) -> RemoteStore | None:
+        """The remote store, connected to when it is first asked for; None if there is none.
+
+        Raises:
+            CacheError: its address or its credentials cannot be used.
+        """
+        if self._remote is None and self._connect is not None:
+            self._remote = self._connect()
+            self._remote.refused = lambda error: self.warn(str(error))
+        return self._remote
+
+    def warnings(self) -> list[str]:
+        """Return what there is to say since the last call; nothing is said twice."""
+        told, self._warnings = self._warnings, []
+        return told
+
+    def warn(self, text: str) -> None:
+        """Have something said, once."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self._warnings.append(text)
+
+    def missing(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return those of the digests whose blobs neither store holds."""
+        missing = self.local.missing(digests)
+        return (
+            self._reading(lambda remote: remote.missing(missing), missing) if missing else missing
+        )
+
+    def read(self, digest: Digest) -> bytes:
+        """Return a blob, verified; MissingBlob or CorruptBlob if there is none."""
+        self.fetch([digest])
+        return self.local.read(digest)
+
+    def write(self, data: bytes) -> Digest:
+        """Store a blob in the local store and return its digest."""
+        return self.local.write(data)
+
+    def download(self, digest: Digest, into: BinaryIO) -> None:
+        """Replace the content of an open file by a blob, verified."""
+        self.fetch([digest])
+        self.local.download(digest, into)
+
+    def upload(self, digest: Digest, source: BinaryIO) -> None:
+        """Store a blob that is all of an open file's content, in the local store."""
+        self.local.upload(digest, source)
+
+    def get_result(self, key: Digest) -> ActionResult | None:
+        """Return the result of an action, whose blobs one of the stores holds, or None."""
+        found = self.lookup([key]).get(key)
+        return found.result if found else None
+
+    def put_result(self, key: Digest, result: ActionResult) -> None:
+        """Remember the result of an action here, and `push` it; MissingBlob if a blob is missing."""
+        self.local.put_result(key, result)
+        self.push(key)
+
+    def lookup(self, keys: Iterable[Digest]) -> dict[Digest, Found]:
+        """Return what is known of actions, by key; no blob moves."""
+        wanted = list(dict.fromkeys(keys))
+        found = {}
+        for key in wanted:
+            result = self.local.get_result(key)
+            if result is not None:
+                found[key] = Found(result, local=True)
+        rest = [key for key in wanted if key not in found]
+        asked = [key for key in rest if key not in self._known]
+        if asked:
+            nothing: dict[Digest, ActionResult] = {}
+            self._known |= self._reading(lambda remote: remote.get_results(asked), nothing)
+        return found | {
+            key: Found(self._known[key], local=False) for key in rest if key in self._known
+        }
+
+    def fetch(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Bring blobs into the local store; return those that it still lacks.
+
+        Raises:
+            StoreUnavailable: the local store cannot take them.
+        """
+        wanted = sorted(self.local.missing(digests))
+        if not wanted:
+            return set()
+        nothing: list[None] = []
+        self._reading(
+            lambda remote: parallel.each(lambda digest: self._fetch(remote, digest), wanted),
+            nothing,
+        )
+        lacking = self.local.missing(wanted)
+        self._known = {
+            key: result
+            for key, result in self._known.items()
+            if lacking.isdisjoint(result.outputs.values())
+        }
+        return lacking
+
+    def push(self, key: Digest) -> None:
+        """Store a result of the local store and its blobs in the remote one, in the background."""
+        remote = self.remote if self.writes else None
+        if remote is None:
+            return
+        if self._uploader is None:
+            self._uploader = ThreadPoolExecutor(_UPLOADS)
+        self._uploads.append(self._uploader.submit(self._push, remote, key))
+
+    def finish(self, *, abandon: bool = False) -> None:
+        """Wait until everything is pushed, or begin nothing more of it (`abandon`).
+
+        Raises:
+            RemoteUnavailable: the remote store is required and failed.
+        """
+        if self._uploader is None:
+            return
+        self._uploader.shutdown(cancel_futures=abandon)
+        uploads, self._uploader, self._uploads = self._uploads, None, []
+        for upload in uploads:
+            if not upload.cancelled():
+                upload.result()
+
+    def pending(self) -> int:
+        """Return how many results are not pushed yet."""
+        return sum(not upload.done() for upload in self._uploads)
+
+    def close(self) -> None:
+        """Close idle connections; a later call opens new ones."""
+        if self._remote is not None:
+            self._remote.close()
+
+    def _fetch(self, remote: RemoteStore, digest: Digest) -> None:
+        """Bring a blob into the local store, if it is there and intact."""
+
+        def fill(file: BinaryIO) -> None:
+            free = shutil.disk_usage(self.local.root).free
+            if digest.size > free:
+                raise StoreUnavailable(
+                    f"{self.local.root}: {free} bytes are free, and blob {digest} does not fit",
+                    "free some space on that disk, or set OLMILL_CACHE_DIR to another directory",
+                )
+            remote.download(digest, file)
+
+        try:
+            self.local.receive(digest, fill)
+        except (MissingBlob, CorruptBlob) as error:
+            self.warn(str(error))
+
+    def _push(self, remote: RemoteStore, key: Digest) -> None:
+        result = self.local.get_result(key)
+        if result is None or not self.writes:
+            return  # damaged meanwhile, or the remote store failed
+
+        def upload(digest: Digest) -> None:
+            with self.local.blob_path(digest).open("rb") as source:
+                remote.upload(digest, source)
+
+        try:
+            parallel.each(upload, sorted(remote.missing(result.outputs.values())))
+            remote.put_result(key, result)
+        except CacheError as error:
+            if self.required:
+                raise
+            self.writes = False
+            self.warn(f"{error}: nothing more is written to the remote cache")
+
+    def _reading(self, operation: Callable[[RemoteStore], T], otherwise: T) -> T:
+        """Return what the remote store says, or `otherwise` where it is not to be asked."""
+        remote = self.remote if self.reads else None
+        if remote is None:
+            return otherwise
+        try:
+            return operation(remote)
+        except RemoteUnavailable as error:
+            if self.required:
+                raise
+            self.reads = False
+            self.warn(f"{error}: going on without the remote cache")
+            return otherwise

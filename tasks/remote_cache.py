@@ -1,0 +1,123 @@
+"""Which remote cache a build reads and writes: `[cache]` of the matrix, and the environment over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cache.connect import check_address, connect
+from cache.errors import CacheError
+from cache.local import LocalStore
+from cache.remote import RemoteStore
+from cache.tiered import TieredStore
+from tasks.errors import BuildError
+from tasks.mistakes import Mistakes
+
+ADDRESS = "OLMILL_REMOTE_CACHE"
+READ = "OLMILL_REMOTE_CACHE_READ"
+WRITE = "OLMILL_REMOTE_CACHE_WRITE"
+TOKEN = "OLMILL_REMOTE_CACHE_TOKEN"  # noqa: S105  the name of a variable
+_SWITCHES = ("read", "write")
+_FILES = ("authority", "certificate", "key")
+
+
+@dataclass(frozen=True)
+class RemoteCache:
+    """A remote cache: its URL (None for none), what it is used for, and PEM files for TLS."""
+
+    address: str | None = None
+    read: bool = True
+    write: bool = False
+    authority: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+def read_cache(value: Any, directory: Path, mistakes: Mistakes) -> RemoteCache:
+    """Check the table `[cache]` of a matrix; paths in it start at `directory`."""
+    if not isinstance(value, Mapping):
+        mistakes.add("cache", f"expected a table, found {type(value).__name__}")
+        return RemoteCache()
+    mistakes.keys("cache", value, ("remote", *_SWITCHES, *_FILES))
+    settings: dict[str, Any] = {}
+    for name in _SWITCHES:
+        if name in value:
+            settings[name] = value[name]
+            if not isinstance(value[name], bool):
+                mistakes.add(f"cache.{name}", "expected true or false")
+    for name in ("remote", *_FILES):
+        if name in value and not (isinstance(value[name], str) and value[name]):
+            mistakes.add(f"cache.{name}", "expected a text")
+        elif name in _FILES and name in value:
+            settings[name] = directory / value[name]
+    address = value.get("remote")
+    if isinstance(address, str) and address:
+        settings["address"] = address
+        try:
+            check_address(address)
+        except CacheError as error:
+            mistakes.add("cache.remote", str(error), error.hint)
+    return RemoteCache(**settings)
+
+
+def chosen(settings: RemoteCache, environment: Mapping[str, str]) -> RemoteCache:
+    """Return the settings with what the environment says instead.
+
+    An empty OLMILL_REMOTE_CACHE is no remote cache. The files belong to the matrix's address.
+
+    Raises BuildError for a switch that is neither 0 nor 1.
+    """
+    address = environment.get(ADDRESS)
+    if address is not None and address != settings.address:
+        settings = RemoteCache(address or None, settings.read, settings.write)
+    return replace(
+        settings,
+        read=_switch(environment, READ, settings.read),
+        write=_switch(environment, WRITE, settings.write),
+    )
+
+
+def _switch(environment: Mapping[str, str], variable: str, otherwise: bool) -> bool:
+    value = environment.get(variable, "")
+    if value not in ("", "0", "1"):
+        raise BuildError(f"{variable} is {value!r}", "set it to 0 or 1")
+    return value == "1" if value else otherwise
+
+
+def open_store(local: Path, settings: RemoteCache, environment: Mapping[str, str]) -> TieredStore:
+    """Open the store in the directory `local`, with the remote one behind it; connects to nothing.
+
+    Raises CacheError for an address that is none.
+    """
+    return TieredStore(
+        LocalStore(local),
+        _connector(settings, environment),
+        reads=settings.read,
+        writes=settings.write,
+    )
+
+
+def _connector(
+    settings: RemoteCache, environment: Mapping[str, str]
+) -> Callable[[], RemoteStore] | None:
+    address = settings.address
+    if address is None:
+        return None
+    check_address(address)
+    netrc = environment.get("NETRC")
+
+    def open_remote() -> RemoteStore:
+        from cache.credentials import Credentials  # noqa: PLC0415  (loads TLS: not on a no-op)
+
+        credentials = Credentials(
+            token=environment.get(TOKEN) or None,
+            netrc=Path(netrc) if netrc else Path.home() / ".netrc",
+            authority=settings.authority,
+            certificate=settings.certificate,
+            key=settings.key,
+        )
+        return connect(address, credentials)
+
+    return open_remote

@@ -1,0 +1,95 @@
+"""Real servers on loopback, each for as long as a `with` block."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+NGINX_CONFIG = """
+daemon off; master_process off; pid {place}/pid; error_log {place}/error.log;
+events {{ worker_connections 256; }}
+http {{
+  access_log off; client_max_body_size 0;
+  client_body_temp_path {place}/body; proxy_temp_path {place}/proxy;
+  fastcgi_temp_path {place}/f; uwsgi_temp_path {place}/u; scgi_temp_path {place}/s;
+  server {{
+    listen 127.0.0.1:{port} {tls}; root {place}/files; {more}
+    location ~ "^/(ac|cas)/[0-9a-f]{{64}}$" {{
+      dav_methods PUT; create_full_put_path on; dav_access user:rw group:r all:r;
+    }}
+    location / {{ return 403; }}
+  }}
+}}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
+    """Run a server that is ready once it listens."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+    try:
+        for _ in range(1000):
+            assert process.poll() is None, log.read_text()
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            threading.Event().wait(0.02)
+        else:
+            raise AssertionError(log.read_text())
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server, and its files."""
+
+    address: str
+    files: Path
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for name in ("ac", "cas"):
+            shutil.rmtree(self.files / name)
+            (self.files / name).mkdir()
+
+
+@contextlib.contextmanager
+def nginx(place: Path, *, tls: str = "", more: str = "") -> Iterator[Server]:
+    """Bazel's HTTP cache, in `place / "files"`."""
+    if NGINX is None:
+        pytest.skip("needs nginx (Debian: nginx-light)")
+    port = free_port()
+    for name in ("files/ac", "files/cas"):
+        (place / name).mkdir(parents=True)
+    config = place / "nginx.conf"
+    config.write_text(NGINX_CONFIG.format(place=place, port=port, tls=tls, more=more))
+    command = [NGINX, "-p", str(place), "-c", str(config), "-e", str(place / "error.log")]
+    with running(command, port, place / "output"):
+        yield Server(f"{'https' if tls else 'http'}://127.0.0.1:{port}", place / "files")
+
+
+SERVERS: dict[str, Callable[[Path], contextlib.AbstractContextManager[Server]]] = {"http": nginx}

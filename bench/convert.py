@@ -80,7 +80,7 @@ def convert(source: Path, out: Path, kernels: Path, names: Sequence[str]) -> Non
     """Convert to some quantizations in one pass."""
     from olmo.config import OLMoConfig  # noqa: PLC0415  part of what is measured
     from olmo.convert import convert_all  # noqa: PLC0415  as above
-    from olmo.quantization import QUANTIZATIONS as ALL  # noqa: PLC0415  as above
+    from olmo.quantizations import QUANTIZATIONS as ALL  # noqa: PLC0415  as above
     from olmo.weight_output import Output  # noqa: PLC0415  as above
 
     config = OLMoConfig.from_huggingface(json.loads((source / "config.json").read_bytes()))

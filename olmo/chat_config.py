@@ -16,7 +16,6 @@ from olmo.config import MODEL_TYPE, OLMoConfig
 from olmo.conversation import Conversation, template
 from olmo.errors import OlmoError
 from olmo.publish import staged
-from olmo.quantization import quantization
 from olmo.tokenizer_info import read_tokenizer
 
 CHAT_CONFIG = "mlc-chat-config.json"
@@ -50,7 +49,7 @@ def generate(
     config_json: object,
     generation_config: object | None,
     tokenizer: Path,
-    quantization_name: str,
+    quantization: str,
     conv_template: str | Mapping[str, Any],
     *,
     gguf_tokenizer: Mapping[str, Any] | None = None,
@@ -66,14 +65,14 @@ def generate(
 
     `config_json` and `generation_config` are the parsed files (the latter None where there is
     none), `tokenizer` the directory of the tokenizer's files; where it has none, the tokenizer is
-    `gguf_tokenizer`, as `olmo.gguf_config.tokenizer_metadata` gives it. Without a window it is the
-    model's own. The prefill chunk is the given or the model's default one, at most the window.
+    `gguf_tokenizer`, as `olmo.gguf_config.tokenizer_metadata` gives it. `quantization` is the name
+    of one. Without a window it is the model's own. The prefill chunk is the given or the model's
+    default one, at most the window.
     Token ids and sampling defaults come from generation_config.json, then config.json.
 
     Raises:
-        OlmoError: a broken config, tokenizer, template or quantization, or a value out of range.
+        OlmoError: a broken config, tokenizer or template, or a value out of range.
     """
-    quantized = quantization(quantization_name)
     conversation = template(conv_template)
     base = OLMoConfig.from_huggingface(config_json)
     facts = read_tokenizer(tokenizer, gguf_tokenizer)
@@ -97,7 +96,7 @@ def generate(
     chat_config = {
         "version": VERSION,
         "model_type": MODEL_TYPE,
-        "quantization": quantized.name,
+        "quantization": quantization,
         "model_config": config.to_json(),
         "vocab_size": config.vocab_size,
         "context_window_size": config.context_window_size,

@@ -21,7 +21,7 @@ from olmo.errors import OlmoError, unknown
 from olmo.json_file import read_json
 from olmo.library_plan import plan_library
 from olmo.model_config import read_gguf_tokenizer, read_model_config
-from olmo.quantization import quantization
+from olmo.quantizations import quantization
 from olmo.targets import TARGETS
 from olmo.weights import weights
 
@@ -147,6 +147,7 @@ def _gen_config(arguments: argparse.Namespace) -> int:
     from olmo import chat_config  # noqa: PLC0415  imports tokenizers
     from olmo.compile_spec import CompileSpec  # noqa: PLC0415  beside it
 
+    quantized = quantization(arguments.quantization)
     _check_model_type(arguments.model_type)
     config = read_model_config(arguments.config)
     directory = _directory(arguments.config)
@@ -159,7 +160,7 @@ def _gen_config(arguments: argparse.Namespace) -> int:
         config.fields,
         read_json(generation) if generation.exists() else None,
         directory,
-        arguments.quantization,
+        quantized.name,
         template,
         gguf_tokenizer=read_gguf_tokenizer(arguments.config),
         context_window_size=arguments.context_window_size,
@@ -170,7 +171,7 @@ def _gen_config(arguments: argparse.Namespace) -> int:
         pipeline_parallel_stages=arguments.pipeline_parallel_stages,
         max_batch_size=arguments.max_batch_size,
     )
-    spec = CompileSpec.from_chat_config(made.chat_config)
+    spec = CompileSpec.from_chat_config(made.chat_config, quantized)
     others = {"compile-spec.json": spec.to_json()}
     chat_config.write(made, directory, arguments.output, others)
     for warning in made.warnings:

@@ -12,7 +12,7 @@ from typing import Any
 from olmo.config import OLMoConfig
 from olmo.errors import OlmoError, unknown
 from olmo.parallel import check_shards
-from olmo.quantization import quantization
+from olmo.quantization import Quantization
 
 MODEL_TYPES = ("olmo",)
 
@@ -33,12 +33,12 @@ class CompileSpec:
     `active_vocab_size` is the tokenizer's length in tokens; windows are in tokens, -1 for none.
 
     Raises:
-        OlmoError: an unknown quantization or model type, one that cannot be divided over the
-            shards, or a window out of range.
+        OlmoError: an unknown model type, a model that cannot be divided over the shards, or a
+            window out of range.
     """
 
     config: OLMoConfig
-    quantization: str
+    quantization: Quantization
     active_vocab_size: int
     model_type: str = "olmo"
     sliding_window_size: int = -1
@@ -46,7 +46,7 @@ class CompileSpec:
     model_task: str = "chat"
 
     def __post_init__(self) -> None:
-        check_shards(self.config, quantization(self.quantization))
+        check_shards(self.config, self.quantization)
         if self.model_type not in MODEL_TYPES:
             raise unknown("model type", str(self.model_type), MODEL_TYPES)
         if self.model_task != "chat":
@@ -64,9 +64,14 @@ class CompileSpec:
 
     @classmethod
     def from_chat_config(
-        cls, chat_config: object, where: str = "mlc-chat-config.json"
+        cls,
+        chat_config: object,
+        quantization: Quantization,
+        where: str = "mlc-chat-config.json",
     ) -> "CompileSpec":
         """Project a parsed `mlc-chat-config.json`; `where` names it in errors.
+
+        The quantization is the given one, whatever the file's field says.
 
         Raises:
             OlmoError: a field is missing or invalid, or model_config says something else than the
@@ -74,8 +79,7 @@ class CompileSpec:
         """
         if not isinstance(chat_config, Mapping):
             raise OlmoError(f"{where}: expected a table of fields")
-        needed = ("model_config", "quantization", "active_vocab_size", "model_type")
-        for name in needed:
+        for name in ("model_config", "active_vocab_size", "model_type"):
             if name not in chat_config:
                 raise OlmoError(f"{where}: the field {name!r} is missing")
         config = OLMoConfig.from_json(chat_config["model_config"], f"{where}: model_config")
@@ -91,7 +95,7 @@ class CompileSpec:
         try:
             return cls(
                 config=config,
-                quantization=chat_config["quantization"],
+                quantization=quantization,
                 active_vocab_size=chat_config["active_vocab_size"],
                 model_type=chat_config["model_type"],
                 **{name: chat_config[name] for name in optional if name in chat_config},
@@ -103,6 +107,7 @@ class CompileSpec:
         """Return the canonical bytes: sorted keys, no spaces, UTF-8."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         values["config"] = self.config.to_json()
+        values["quantization"] = self.quantization.to_json()
         return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
 
     @classmethod
@@ -126,7 +131,11 @@ class CompileSpec:
             if name not in values:
                 raise OlmoError(f"{where}: the field {name!r} is missing")
         return cls(
-            **{**values, "config": OLMoConfig.from_json(values["config"], f"{where}: config")}
+            **{
+                **values,
+                "config": OLMoConfig.from_json(values["config"], f"{where}: config"),
+                "quantization": Quantization.from_json(values["quantization"]),
+            }
         )
 
 

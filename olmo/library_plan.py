@@ -11,7 +11,8 @@ from typing import Any
 from olmo.compile_spec import CompileSpec
 from olmo.errors import OlmoError, unknown
 from olmo.json_file import read_json
-from olmo.quantization import quantization
+from olmo.quantization import Quantization
+from olmo.quantizations import quantization
 from olmo.target import MIN_PREFIX, Target, symbol_prefix
 from olmo.targets import TARGETS, target, with_opt, with_suffix
 
@@ -67,11 +68,23 @@ def plan_library(
     chosen = with_suffix(chosen, output.suffix)
     if output.is_dir():
         raise OlmoError(f"{output}: is a directory")
-    spec = CompileSpec.from_chat_config(read_json(path), str(path))
-    if quantization_name is not None:
-        spec = replace(spec, quantization=quantization(quantization_name).name)
+    chat_config = read_json(path)
+    chosen_quantization = _quantization(quantization_name, chat_config, path)
+    spec = CompileSpec.from_chat_config(chat_config, chosen_quantization, str(path))
     spec = _overridden(spec, parse_overrides(overrides))
     return LibraryPlan(spec, chosen, _prefix(system_lib_prefix, chosen, spec), output)
+
+
+def _quantization(name: str | None, chat_config: object, path: Path) -> Quantization:
+    """Return the quantization of this name, or else the one that the chat config names."""
+    if name is not None:
+        return quantization(name)
+    if not isinstance(chat_config, Mapping) or "quantization" not in chat_config:
+        raise OlmoError(f"{path}: the field 'quantization' is missing")
+    try:
+        return quantization(str(chat_config["quantization"]))
+    except OlmoError as error:
+        raise OlmoError(f"{path}: {error}", error.hint) from None
 
 
 def parse_overrides(text: str) -> dict[str, int]:
@@ -121,7 +134,7 @@ def _check_host(host: str, chosen: Target) -> None:
 def _prefix(given: str, chosen: Target, spec: CompileSpec) -> str | None:
     """Return the prefix of the library's symbols, None for a library that has none."""
     if chosen.suffix == ".tar":
-        own = symbol_prefix(spec.model_type, spec.quantization)
+        own = symbol_prefix(spec.model_type, spec.quantization.name)
         if given == "auto":
             return own
         if len(given) < MIN_PREFIX or re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", given) is None:

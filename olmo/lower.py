@@ -17,35 +17,14 @@ from tvm import relax, tirx
 from olmo import canonical_ir
 from olmo.compile_spec import CompileSpec
 from olmo.entrypoints import module_spec
-from olmo.errors import OlmoError, unknown
+from olmo.errors import unknown
 from olmo.gpu_logit_functions import gpu_logit_functions
 from olmo.logit_functions import logit_functions
 from olmo.lowering_target import LOWERING_TARGETS, is_gpu
 from olmo.model import OLMo
 from olmo.parallel import Division, Placed, placed
 from olmo.pipeline_stages import split_stages
-from olmo.quantization import quantization
 from olmo.shard_functions import TAKE_INDICES, shard_functions, with_given_indices
-
-# Quantizations that the layers compute, each with numeric tests.
-COMPILED = (
-    "q0f16",
-    "q0bf16",
-    "q0f32",
-    "q3f16_0",
-    "q3f16_1",
-    "q4f16_0",
-    "q4f16_1",
-    "q4f16_2",
-    "q4bf16_0",
-    "q4bf16_1",
-    "q4f32_1",
-    "q4f16_awq",
-    "q4f16_autoawq",
-    "e5m2_e5m2_f16",
-    "e4m3_e4m3_f16",
-    "e4m3_e4m3_f16_max_calibrate",
-)
 
 
 def lower(spec: CompileSpec, kind: str) -> tuple[bytes, bytes]:
@@ -55,17 +34,15 @@ def lower(spec: CompileSpec, kind: str) -> tuple[bytes, bytes]:
     local variables in the model.
 
     Raises:
-        OlmoError: no such target kind, or a configuration that cannot be compiled.
+        OlmoError: no such target kind.
     """
     if kind not in LOWERING_TARGETS:
         raise unknown("target kind", kind, LOWERING_TARGETS)
-    _check(spec)
     target = tvm.target.Target(dict(LOWERING_TARGETS[kind]))
     with target, tvm.transform.PassContext(opt_level=3):
-        chosen = quantization(spec.quantization)
         # GPUs multiply narrow states several times faster, and MLC's libraries for them do so.
-        states = chosen.model_dtype if is_gpu(target) else "float32"
-        model = OLMo(spec.config, chosen, states)
+        states = spec.quantization.model_dtype if is_gpu(target) else "float32"
+        model = OLMo(spec.config, spec.quantization, states)
         module, _, _ = model.export_tvm(spec=module_spec(model), allow_extern=True)
         functions = gpu_logit_functions if is_gpu(target) else logit_functions
         module = _with_functions(module, spec, model.dtype, functions(model.dtype))
@@ -91,19 +68,6 @@ def _with_functions(
     return module
 
 
-def _check(spec: CompileSpec) -> None:
-    """Refuse what the model here does not compute, rather than compile something else.
-
-    Raises:
-        OlmoError: the quantization, named.
-    """
-    if spec.quantization not in COMPILED:
-        raise OlmoError(
-            f"quantization {spec.quantization!r} cannot be compiled",
-            f"choose {', '.join(COMPILED)}",
-        )
-
-
 def _passes() -> list[tvm.transform.Pass]:
     passes = relax.transform
     return [
@@ -116,7 +80,7 @@ def _passes() -> list[tvm.transform.Pass]:
 
 
 def _placed(spec: CompileSpec) -> tuple[Placed, ...]:
-    return placed(spec.config, quantization(spec.quantization))
+    return placed(spec.config, spec.quantization)
 
 
 def metadata(spec: CompileSpec) -> bytes:
@@ -124,7 +88,7 @@ def metadata(spec: CompileSpec) -> bytes:
     config = spec.config
     content = {
         "model_type": spec.model_type,
-        "quantization": spec.quantization,
+        "quantization": spec.quantization.name,
         "context_window_size": config.context_window_size,
         "sliding_window_size": spec.sliding_window_size,
         "attention_sink_size": spec.attention_sink_size,

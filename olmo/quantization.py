@@ -1,14 +1,12 @@
-"""The quantizations MLC names, as data.
+"""What a quantization is, as data: it maps each weight of a model to the tensors that store it.
 
-A quantization maps each weight of the model to the tensors that store it. Imports neither numpy
-nor tvm: the arithmetic is in `olmo.group_quantization`.
+Apart from the table of quantizations (`olmo.quantizations`), so that a new row of it leaves the keys
+of others as they are. Imports neither numpy nor tvm: `olmo.numpy_codec` has the arithmetic.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
-
-from olmo.errors import OlmoError, unknown
 
 Kind = Literal["none", "group", "awq", "fp8", "ft"]
 Layout = Literal["NK", "KN"]
@@ -16,7 +14,7 @@ Layout = Literal["NK", "KN"]
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """One row of the table.
+    """One quantization.
 
     `model_dtype` is the dtype of activations, scales and unquantized weights. A group quantization
     stores `group_size` elements along K with one scale, `bits` each, packed into uint32 words, the
@@ -57,81 +55,13 @@ class Quantization:
         """Return the number of uint32 words along an input dimension of `k` elements."""
         return self.groups(k) * (self.group_size // self.per_word)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the quantization as JSON values; one that is supported has no reason."""
+        values = {**asdict(self), "scales": list(self.scales)}
+        del values["unsupported"]
+        return values
 
-def _plain(name: str, dtype: str, unsupported: str | None = None) -> Quantization:
-    return Quantization(name, "none", dtype, unsupported=unsupported)
-
-
-def _group(
-    name: str,
-    dtype: str,
-    bits: int,
-    *,
-    layout: Layout = "NK",
-    linears_only: bool = False,
-    unsupported: str | None = None,
-) -> Quantization:
-    return Quantization(
-        name,
-        "group",
-        dtype,
-        bits=bits,
-        group_size={3: 40, 4: 32}[bits],
-        max_int=2 ** (bits - 1) - 1,
-        layout=layout,
-        quantize_embedding=not linears_only,
-        quantize_final_fc=not linears_only,
-        unsupported=unsupported,
-    )
-
-
-def _linears_only(name: str, kind: Kind, weight_dtype: str, **fields: Any) -> Quantization:
-    fields |= {"quantize_embedding": False, "quantize_final_fc": False}
-    return Quantization(name, kind, "float16", weight_dtype=weight_dtype, **fields)
-
-
-_ALL = (
-    _plain("q0f16", "float16"),
-    _plain("q0bf16", "bfloat16"),
-    _plain("q0f32", "float32"),
-    _group("q3f16_0", "float16", 3, layout="KN"),
-    _group("q3f16_1", "float16", 3),
-    _group("q4f16_0", "float16", 4, layout="KN"),
-    _group("q4f16_1", "float16", 4),
-    _group("q4f16_2", "float16", 4, linears_only=True),
-    _group("q4bf16_0", "bfloat16", 4, layout="KN"),
-    _group("q4bf16_1", "bfloat16", 4),
-    _group("q4f32_1", "float32", 4),
-    _linears_only("q4f16_awq", "awq", "uint32", bits=4, group_size=128, max_int=7),
-    _linears_only("q4f16_autoawq", "awq", "uint32", bits=4, group_size=128, max_int=7),
-    _linears_only("e5m2_e5m2_f16", "fp8", "float8_e5m2"),
-    _linears_only(
-        "e4m3_e4m3_f16", "fp8", "float8_e4m3fn", scales=("q_scale", "q_calibration_scale")
-    ),
-    _linears_only("e4m3_e4m3_f16_max_calibrate", "fp8", "float8_e4m3fn", scales=("q_scale",)),
-    _linears_only(
-        "q4f16_ft",
-        "ft",
-        "int8",
-        unsupported="its CUTLASS kernels are absent from the apache-tvm runtime",
-    ),
-)
-
-QUANTIZATIONS: Mapping[str, Quantization] = {q.name: q for q in _ALL}
-
-
-def quantization(name: str) -> Quantization:
-    """Return the quantization of this name.
-
-    Raises:
-        OlmoError: no such quantization (with a suggestion), or one that cannot be built.
-    """
-    found = QUANTIZATIONS.get(name)
-    if found is None:
-        raise unknown("quantization", name, QUANTIZATIONS)
-    if found.unsupported is not None:
-        buildable = ", ".join(q.name for q in _ALL if q.supported)
-        raise OlmoError(
-            f"quantization {name!r} cannot be built: {found.unsupported}", f"choose {buildable}"
-        )
-    return found
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Quantization":
+        """Return the quantization that `to_json` describes."""
+        return cls(**{**values, "scales": tuple(values["scales"])})

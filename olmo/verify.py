@@ -15,7 +15,7 @@ from olmo.config import OLMoConfig
 from olmo.dequantized import dequantized
 from olmo.errors import OlmoError
 from olmo.json_file import read_json
-from olmo.quantization import quantization
+from olmo.quantization import Quantization
 from olmo.runtime import Engine
 from olmo.tensor_cache_reader import TensorCache, read_tensor_cache
 from olmo.verification import Report, bound, executed
@@ -28,7 +28,12 @@ TOLERANCES: Mapping[str, float] = {"float32": 1e-4, "float16": 2e-2, "bfloat16":
 Logits = NDArray[np.float64]
 
 
-def verify(model_dir: Path, library: Path, questions: Sequence[Mapping[str, str]] | None) -> Report:
+def verify(
+    model_dir: Path,
+    library: Path,
+    quantization: Quantization,
+    questions: Sequence[Mapping[str, str]] | None,
+) -> Report:
     """Return the report on the library with the weights and configuration of `model_dir`.
 
     Raises:
@@ -36,8 +41,8 @@ def verify(model_dir: Path, library: Path, questions: Sequence[Mapping[str, str]
             further from the reference than the arithmetic explains.
     """
     config = read_json(model_dir / CHAT_CONFIG)
-    errors, agree = _compare_logits(model_dir, library, config)
-    dtype = quantization(config["quantization"]).model_dtype
+    errors, agree = _compare_logits(model_dir, library, config, quantization)
+    dtype = quantization.model_dtype
     worst = max(errors.values())
     if not worst <= TOLERANCES[dtype]:
         function = max(errors, key=lambda name: errors[name])
@@ -75,12 +80,12 @@ def ask(chat: Chat, questions: Sequence[Mapping[str, str]]) -> list[dict[str, st
 
 
 def _compare_logits(
-    model_dir: Path, library: Path, config: Mapping[str, Any]
+    model_dir: Path, library: Path, config: Mapping[str, Any], quantization: Quantization
 ) -> tuple[dict[str, float], bool]:
     """Return the largest relative error by function, and whether all argmaxes agree."""
     model = OLMoConfig.from_json(config["model_config"])
     first, second = _texts(config["active_vocab_size"], config["context_window_size"])
-    weights = _weights(read_tensor_cache(model_dir), config["quantization"], model)
+    weights = _weights(read_tensor_cache(model_dir), quantization, model)
     expected = reference.logits(model, weights, [first, second])
     if not all(np.isfinite(logits).all() for logits in expected):
         raise OlmoError(f"{model_dir}: the weights give logits that are not numbers")
@@ -149,7 +154,8 @@ def _texts(vocabulary: int, window: int) -> tuple[list[int], list[int]]:
     )
 
 
-def _weights(cache: TensorCache, name: str, config: OLMoConfig) -> reference.WeightSource:
+def _weights(
+    cache: TensorCache, quantization: Quantization, config: OLMoConfig
+) -> reference.WeightSource:
     """Return what gives the dequantized weight [out, in] of a matrix of the model."""
-    chosen = quantization(name)
-    return lambda matrix: dequantized(cache, config, chosen, matrix)
+    return lambda matrix: dequantized(cache, config, quantization, matrix)

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from olmo.quantizations import QUANTIZATIONS
 from olmo.target import symbol_prefix
 from tasks.matrix import Matrix
 from tasks.models import Model
@@ -137,6 +138,7 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
     checkpoint = f"source:{model.name}" if model.path else download
     library = library_name(row, target.suffix)
     directory = release_directory(row)
+    quantized = QUANTIZATIONS[row.quantization].to_json()
     verify_inputs = [
         Selection(convert, CONVERTED, "model"),
         Selection(gen_config, (CHAT_CONFIG, *TOKENIZER), "model"),
@@ -150,7 +152,7 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
         _node(
             convert,
             "convert",
-            {"quantization": row.quantization},
+            {"quantization": quantized},
             Selection(download, (ARCHITECTURE,)),
             Selection(checkpoint, WEIGHTS, "checkpoint"),
             *(Selection(f"kernels:{host}", ("*",), "kernels") for host in KERNEL_HOSTS),
@@ -160,7 +162,7 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
             gen_config,
             "gen_config",
             {
-                "quantization": row.quantization,
+                "quantization": quantized,
                 "context_window_size": row.window,
                 "conv_template": model.conv_template,
             },
@@ -182,7 +184,11 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
         _node(
             verify,
             "verify",
-            {"target": row.target, "execute": target.triple in EXECUTED and not target.system_lib},
+            {
+                "quantization": quantized,
+                "target": row.target,
+                "execute": target.triple in EXECUTED and not target.system_lib,
+            },
             *verify_inputs,
         ),
         Node(

@@ -9,7 +9,7 @@ from typing import Any
 
 from olmo.config import OLMoConfig
 from olmo.convert import Progress, convert, convert_all
-from olmo.quantization import quantization
+from olmo.quantization import Quantization
 from olmo.weight_output import ConversionReport, Output
 
 PROGRESS = True
@@ -29,7 +29,9 @@ def run_batch(
     jobs: Sequence[tuple[Mapping[str, Any], Path]], inputs: Path, progress: Progress | None = None
 ) -> None:
     """Write, for the parameters of each job, what `run` does to the job's directory."""
-    outputs = [Output(quantization(params["quantization"]), made) for params, made in jobs]
+    outputs = [
+        Output(Quantization.from_json(params["quantization"]), made) for params, made in jobs
+    ]
     shown = None if progress is None else _in_bytes(progress, inputs / "checkpoint")
     for output, report in zip(outputs, _converted(inputs, outputs, shown), strict=True):
         text = json.dumps(report.to_json(), indent=2)

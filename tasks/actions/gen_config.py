@@ -9,6 +9,7 @@ from typing import Any
 from olmo import chat_config
 from olmo.compile_spec import CompileSpec
 from olmo.json_file import read_json
+from olmo.quantization import Quantization
 
 
 def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> tuple[str, ...]:
@@ -16,6 +17,7 @@ def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> tuple[str, ..
 
     Returns warnings, such as a window beyond what the model was trained with.
     """
+    quantization = Quantization.from_json(params["quantization"])
     checkpoint = inputs / "checkpoint"
     generation = checkpoint / "generation_config.json"
     gguf = checkpoint / "gguf-tokenizer.json"
@@ -23,11 +25,11 @@ def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> tuple[str, ..
         read_json(checkpoint / "config.json"),
         read_json(generation) if generation.exists() else None,
         checkpoint,
-        params["quantization"],
+        quantization.name,
         params["conv_template"],
         gguf_tokenizer=read_json(gguf) if gguf.exists() else None,
         context_window_size=params["context_window_size"],
     )
-    spec = CompileSpec.from_chat_config(made.chat_config)
+    spec = CompileSpec.from_chat_config(made.chat_config, quantization)
     chat_config.write(made, checkpoint, outputs, {"compile-spec.json": spec.to_json()})
     return made.warnings

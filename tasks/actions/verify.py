@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from olmo.json_file import read_json
+from olmo.quantization import Quantization
 from olmo.verify import verify
 
 SERIAL = True  # TVM keeps state of its own while it works
@@ -25,8 +26,9 @@ def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:
     if (inputs / "questions").is_dir():
         (file,) = (inputs / "questions").iterdir()
         questions = read_json(file)
+    quantization = Quantization.from_json(params["quantization"])
     if params["execute"]:
-        report = verify(inputs / "model", library, questions)
+        report = verify(inputs / "model", library, quantization, questions)
     else:
         report = {"summary": "compiled, not executed"}
     (outputs / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

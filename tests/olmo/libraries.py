@@ -16,7 +16,7 @@ from olmo.config import OLMoConfig
 from olmo.convert import convert
 from olmo.dequantized import dequantized
 from olmo.lower import lower
-from olmo.quantization import quantization
+from olmo.quantizations import quantization
 from olmo.runtime import Engine
 from olmo.targets import target
 from olmo.tensor_cache_reader import read_tensor_cache
@@ -41,8 +41,7 @@ class Built:
     def weight(self, name: str) -> NDArray[np.float32]:
         """Return a dequantized weight of the converted model."""
         cache = read_tensor_cache(self.model_dir)
-        chosen = quantization(self.spec.quantization)
-        found = dequantized(cache, self.spec.config, chosen, name)
+        found = dequantized(cache, self.spec.config, self.spec.quantization, name)
         return found.astype(np.float32)
 
     def reference(self, *sequences: Sequence[int]) -> list[Logits]:
@@ -57,8 +56,8 @@ def build(checkpoint: Path, name: str, out: Path, **overrides: Any) -> Built:
     """Convert and compile a checkpoint with the quantization of this name."""
     raw = json.loads((checkpoint / "config.json").read_bytes())
     config = OLMoConfig.from_huggingface(raw).with_overrides(**overrides)
-    spec = CompileSpec(config, name, config.vocab_size)
-    convert(checkpoint, config, quantization(name), out / "model")
+    spec = CompileSpec(config, quantization(name), config.vocab_size)
+    convert(checkpoint, config, spec.quantization, out / "model")
     module, metadata = lower(spec, "llvm")
     work, library = out / "work", out / "library.so"
     work.mkdir(parents=True, exist_ok=True)

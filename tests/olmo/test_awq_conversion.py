@@ -8,7 +8,7 @@ from olmo import awq
 from olmo.awq_conversion import convert_awq
 from olmo.convert import convert
 from olmo.errors import OlmoError
-from olmo.quantization import QUANTIZATIONS
+from olmo.quantizations import QUANTIZATIONS
 from olmo.tensor_cache_reader import read_tensor_cache
 from olmo.weights import awq_sources, parameters, weights
 from tests.olmo.checkpoints import (

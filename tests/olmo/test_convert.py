@@ -11,7 +11,7 @@ from olmo.convert import convert, convert_all
 from olmo.errors import OlmoError
 from olmo.group_quantization import dequantize
 from olmo.model_config import read_model_config
-from olmo.quantization import QUANTIZATIONS
+from olmo.quantizations import QUANTIZATIONS
 from olmo.tensor_cache import DTYPES, Writer
 from olmo.tensor_cache_reader import read_tensor_cache
 from olmo.weight_output import ConversionReport, Output

@@ -12,7 +12,7 @@ from tvm.relax.frontend.nn import op
 from olmo.cpu_schedule import schedule
 from olmo.group_quantization import dequantize, quantize
 from olmo.model import layer_norm
-from olmo.quantization import quantization
+from olmo.quantizations import quantization
 from olmo.quantized_layers import embedding, linear
 from olmo.reference import layer_norm as reference_layer_norm
 

@@ -6,7 +6,7 @@ import pytest
 from olmo.convert import convert
 from olmo.dequantized import dequantized
 from olmo.errors import OlmoError
-from olmo.quantization import QUANTIZATIONS
+from olmo.quantizations import QUANTIZATIONS
 from olmo.tensor_cache_reader import read_tensor_cache
 from olmo.weights import weights
 from tests.olmo.checkpoints import config, tensors, write_single

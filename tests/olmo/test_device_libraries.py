@@ -12,6 +12,7 @@ from olmo.compile import compile_library
 from olmo.compile_spec import CompileSpec
 from olmo.config import OLMoConfig
 from olmo.lower import lower
+from olmo.quantizations import quantization
 from olmo.target import symbol_prefix
 from olmo.targets import target
 from tests.olmo.libraries import GOLDEN
@@ -24,7 +25,7 @@ Compiled = Callable[[str], bytes]
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """Return the library of a golden checkpoint for a target, compiled once."""
     raw = json.loads((GOLDEN / "pub-b" / "config.json").read_bytes())
-    spec = CompileSpec(OLMoConfig.from_huggingface(raw), "q4f16_1", 256)
+    spec = CompileSpec(OLMoConfig.from_huggingface(raw), quantization("q4f16_1"), 256)
     lowered: dict[str, tuple[bytes, bytes]] = {}
     made: dict[str, bytes] = {}
 

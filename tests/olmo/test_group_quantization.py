@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from olmo.floats import F32
 from olmo.group_quantization import dequantize, quantize
-from olmo.quantization import QUANTIZATIONS, Quantization
+from olmo.quantization import Quantization
+from olmo.quantizations import QUANTIZATIONS
 
 GROUP = [q for q in QUANTIZATIONS.values() if q.kind == "group"]
 DTYPES = {"float16": np.float16, "float32": np.float32, "bfloat16": bfloat16}

@@ -30,14 +30,32 @@ def failure(model: Path, output: str = "lib.so", **options: Any) -> OlmoError:
 def test_reads_the_chat_config(model: Path) -> None:
     for path in (model, model / "mlc-chat-config.json"):
         planned = plan_library(path, model / "lib.so", device=LINUX)
-        assert planned.spec.quantization == "q4f16_1"
+        assert planned.spec.quantization.name == "q4f16_1"
         assert planned.spec.config.context_window_size == 512
         assert (planned.target.name, planned.target.opt) == (LINUX, "O2")
         assert planned.prefix is None
 
 
 def test_quantization_replaces_that_of_the_config(model: Path) -> None:
-    assert plan(model, quantization_name="q0f32").spec.quantization == "q0f32"
+    assert plan(model, quantization_name="q0f32").spec.quantization.name == "q0f32"
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        (None, "the field 'quantization' is missing", None),
+        ("q4f16", "unknown quantization 'q4f16'", "did you mean"),
+    ],
+)
+def test_the_quantization_of_the_config(
+    model: Path, name: str | None, message: str, hint: str | None
+) -> None:
+    path = model / "mlc-chat-config.json"
+    config = json.loads(path.read_bytes()) | {"quantization": name}
+    path.write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+    found = failure(model)
+    assert str(found).startswith(f"{path}: {message}")
+    assert (hint or "") in (found.hint or "")
 
 
 def test_overrides_replace_fields(model: Path) -> None:

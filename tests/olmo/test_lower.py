@@ -93,12 +93,3 @@ def test_unknown_kinds(library: Built) -> None:
     with pytest.raises(OlmoError, match="unknown target kind 'llm'") as caught:
         lower(library.spec, "llm")
     assert caught.value.hint == "did you mean 'llvm'?"
-
-
-def test_quantizations_that_are_only_converted_are_refused(
-    library: Built, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("olmo.lower.COMPILED", ("q0f32",))
-    with pytest.raises(OlmoError, match="quantization 'q4f16_1' cannot be compiled") as caught:
-        lower(library.spec, "llvm")
-    assert caught.value.hint == "choose q0f32"

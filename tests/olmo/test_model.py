@@ -7,7 +7,8 @@ from olmo import model, reference
 from olmo.config import ACTIVATIONS
 from olmo.lower import COMPILED
 from olmo.model import OLMo
-from olmo.quantization import QUANTIZATIONS, Quantization
+from olmo.quantization import Quantization
+from olmo.quantizations import QUANTIZATIONS
 from olmo.weights import parameters
 from tests.olmo.checkpoints import config
 

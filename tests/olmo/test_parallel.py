@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from olmo.errors import OlmoError
 from olmo.parallel import Division, check_shards, layer_partition, placed
-from olmo.quantization import QUANTIZATIONS
+from olmo.quantizations import QUANTIZATIONS
 from olmo.weights import Parameter, parameters
 from tests.olmo.checkpoints import config
 

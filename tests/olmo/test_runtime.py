@@ -8,7 +8,7 @@ import pytest
 from olmo import runtime
 from olmo.convert import convert
 from olmo.errors import OlmoError
-from olmo.quantization import quantization
+from olmo.quantizations import quantization
 from olmo.runtime import Engine
 from tests.olmo.checkpoints import config, tensors, write_single
 from tests.olmo.conftest import Library

@@ -15,7 +15,7 @@ from ml_dtypes import bfloat16
 from olmo.config import OLMoConfig
 from olmo.convert import convert
 from olmo.errors import OlmoError
-from olmo.quantization import QUANTIZATIONS
+from olmo.quantizations import QUANTIZATIONS
 from olmo.torch_file import read_header
 from tests.olmo.checkpoints import (
     Tensors,

@@ -24,7 +24,7 @@ def directory(library: Built, out: Path) -> Path:
     shutil.copytree(library.model_dir, out)
     shutil.copy(GOLDEN / "pub-a" / "tokenizer.json", out)
     config = json.loads((GOLDEN / "chat-config" / "pub-b.q4f16_1.LM.512.json").read_bytes()) | {
-        "quantization": library.spec.quantization,
+        "quantization": library.spec.quantization.name,
         "model_config": library.spec.config.to_json(),
     }
     (out / "mlc-chat-config.json").write_text(json.dumps(config))
@@ -42,7 +42,7 @@ def model(library: Built, tmp_path: Path) -> Path:
 
 
 def test_the_report(model: Path, library: Built) -> None:
-    report = verify(model, library.library, None)
+    report = verify(model, library.library, library.spec.quantization, None)
     assert report == {
         "state": "executed",
         "how": f"on {platform.machine()}",
@@ -56,7 +56,7 @@ def test_the_report(model: Path, library: Built) -> None:
     errors = report["accuracy"]["logits_of_functions_within"]
     assert set(errors) == FUNCTIONS
     assert set(errors.values()) <= {1e-6, 1e-5}
-    assert verify(model, library.library, None) == report
+    assert verify(model, library.library, library.spec.quantization, None) == report
     json.dumps(report, allow_nan=False)
 
 
@@ -74,7 +74,9 @@ def test_quantized_models_are_held_to_their_own_weights(
     built: Library, tmp_path: Path, checkpoint: str, quantization: str
 ) -> None:
     library = built(checkpoint, quantization)
-    report = verify(directory(library, tmp_path / "model"), library.library, None)
+    report = verify(
+        directory(library, tmp_path / "model"), library.library, library.spec.quantization, None
+    )
     assert report["accuracy"]["logits_within"] <= 1e-1
 
 
@@ -93,7 +95,7 @@ def test_questions(model: Path, library: Built, monkeypatch: pytest.MonkeyPatch)
         {"question": "What comes after Monday?", "answer": "Tuesday"},
         {"question": "What is 1 + 1?", "answer": "2"},
     ]
-    report = verify(model, library.library, asked)
+    report = verify(model, library.library, library.spec.quantization, asked)
     assert report["accuracy"]["questions"] == {
         "right": 1,
         "total": 2,
@@ -103,7 +105,12 @@ def test_questions(model: Path, library: Built, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_questions_are_asked_of_the_model(model: Path, library: Built) -> None:
-    report = verify(model, library.library, [{"question": "a", "answer": "no such thing"}])
+    report = verify(
+        model,
+        library.library,
+        library.spec.quantization,
+        [{"question": "a", "answer": "no such thing"}],
+    )
     questions = report["accuracy"]["questions"]
     assert questions["right"] == 0
     assert questions["wrong"][0]["answered"] != "no such thing"
@@ -111,7 +118,7 @@ def test_questions_are_asked_of_the_model(model: Path, library: Built) -> None:
 
 def test_malformed_questions(model: Path, library: Built) -> None:
     with pytest.raises(OlmoError, match="question 0: expected the keys"):
-        verify(model, library.library, [{"question": "a"}])
+        verify(model, library.library, library.spec.quantization, [{"question": "a"}])
 
 
 def test_weights_that_are_not_the_references(
@@ -126,7 +133,7 @@ def test_weights_that_are_not_the_references(
 
     monkeypatch.setattr(verification, "_weights", other)
     with pytest.raises(OlmoError, match=r"are off by .* of the largest logit, 1e-04 is allowed"):
-        verify(model, library.library, None)
+        verify(model, library.library, library.spec.quantization, None)
 
 
 def test_weights_that_are_no_numbers(model: Path, library: Built) -> None:
@@ -135,7 +142,7 @@ def test_weights_that_are_no_numbers(model: Path, library: Built) -> None:
         file.seek(stored.offset)
         file.write(np.array([0x7FC0] * 64 * 320, "<u2").tobytes())  # NaN in bfloat16
     with pytest.raises(OlmoError, match="logits that are not numbers"):
-        verify(model, library.library, None)
+        verify(model, library.library, library.spec.quantization, None)
 
 
 def test_logits_that_are_no_numbers(
@@ -150,7 +157,7 @@ def test_logits_that_are_no_numbers(
 
     monkeypatch.setattr(Engine, "decode", spoiled)
     with pytest.raises(OlmoError, match="logits of decode are off by inf"):
-        verify(model, library.library, None)
+        verify(model, library.library, library.spec.quantization, None)
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1000])

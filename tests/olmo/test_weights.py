@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from olmo.config import OLMoConfig
-from olmo.quantization import QUANTIZATIONS
+from olmo.quantizations import QUANTIZATIONS
 from olmo.weights import is_ignored, parameters, weights
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from olmo.quantizations import QUANTIZATIONS
 from tasks.actions import convert, gen_config, hub, inspect, package
 from tests.clone import PUB_A, ROOT
+
+Q0F32 = QUANTIZATIONS["q0f32"].to_json()
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ def test_several_quantizations_read_the_checkpoint_once(
 
     monkeypatch.setattr(os, "preadv", counted)
     names = ["q0f32", "q4f16_1", "q3f16_0"]
-    jobs = [({"quantization": name}, outputs / name) for name in names]
+    jobs = [({"quantization": QUANTIZATIONS[name].to_json()}, outputs / name) for name in names]
     convert.run_batch(jobs, inputs, lambda done, total: reports.append((done, total)))
     assert 0.9 * size < read[0] <= size
     total = sum(path.stat().st_size for path in (inputs / "checkpoint").iterdir())
@@ -75,14 +78,14 @@ def test_several_quantizations_read_the_checkpoint_once(
     assert reports == sorted(reports)
     for name in names:
         together = made(name)
-        convert.run({"quantization": name}, inputs, outputs / name)
+        convert.run({"quantization": QUANTIZATIONS[name].to_json()}, inputs, outputs / name)
         assert made(name) == together
 
 
 def test_gen_config_writes_what_its_readers_select(directories: tuple[Path, Path]) -> None:
     inputs, outputs = directories
     shutil.copytree(PUB_A, inputs / "checkpoint")
-    params = {"quantization": "q0f32", "context_window_size": 1024, "conv_template": "LM"}
+    params = {"quantization": Q0F32, "context_window_size": 1024, "conv_template": "LM"}
     warnings = gen_config.run(params, inputs, outputs)
     assert {path.name for path in outputs.iterdir()} == {
         "mlc-chat-config.json", "compile-spec.json", "tokenizer.json", "tokenizer_config.json",
@@ -95,7 +98,7 @@ def test_the_template_is_not_in_the_compile_spec(directories: tuple[Path, Path])
     shutil.copytree(PUB_A, inputs / "checkpoint")
     specs = set()
     for template in ("LM", "olmo"):
-        params = {"quantization": "q0f32", "context_window_size": 256, "conv_template": template}
+        params = {"quantization": Q0F32, "context_window_size": 256, "conv_template": template}
         gen_config.run(params, inputs, outputs)
         specs.add((outputs / "compile-spec.json").read_bytes())
     assert len(specs) == 1

@@ -10,6 +10,7 @@ from cache.stat_cache import StatCache
 from tasks import fingerprint
 from tasks.errors import BuildError
 from tasks.fingerprint import closure
+from tasks.plan import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -130,10 +131,18 @@ def test_conversion_depends_on_neither_the_compiler_nor_the_model(stat: StatCach
     assert "apache-tvm" not in code.tools
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "package"])
+def test_a_new_row_of_a_table_leaves_keys_as_they_are(stat: StatCache, kind: str) -> None:
+    """Targets and quantizations are in the parameters of a node, their tables in no node's code."""
+    files = closure(f"tasks.actions.{kind}", ROOT, stat).files
+    assert not {"olmo/quantizations.py", "olmo/targets.py"} & set(files)
+
+
 def test_kernels_depend_on_neither_weights_nor_quantizations(stat: StatCache) -> None:
     assert set(closure("tasks.actions.kernels", ROOT, stat).files) == {
         "olmo/__init__.py", "olmo/codec.py", "olmo/codec_kernels.py", "olmo/errors.py",
         "olmo/float8_formats.py", "olmo/float_kernels.py", "olmo/kernel_library.py", "olmo/link.py",
         "tasks/__init__.py",
-        "tasks/actions/__init__.py", "tasks/actions/__main__.py", "tasks/actions/kernels.py",
+        "olmo/zig.py", "tasks/actions/__init__.py", "tasks/actions/__main__.py",
+        "tasks/actions/kernels.py",
     }  # fmt: skip

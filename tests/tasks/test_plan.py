@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from olmo.quantizations import QUANTIZATIONS
 from tasks.matrix import Matrix, load
 from tasks.node import Graph, producers
 from tasks.plan import KINDS, package_of, plan
@@ -50,7 +51,7 @@ def test_every_row_ends_in_a_package(matrix: Matrix, default: Graph) -> None:
 
 def test_conversion_depends_on_no_window_template_or_target(default: Graph) -> None:
     node = default.nodes["convert:olmo-tiny:q4f16_1"]
-    assert json.loads(node.params) == {"quantization": "q4f16_1"}
+    assert json.loads(node.params) == {"quantization": QUANTIZATIONS["q4f16_1"].to_json()}
     assert producers(node) == ("download:olmo-tiny", "source:olmo-tiny", "kernels:linux-x86_64")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import tvm
 
-from olmo import canonical_ir, pipeline
+from olmo import canonical_ir, cuda, pipeline
 from olmo.archive import archive
 from olmo.code_generation import generate
 from olmo.errors import OlmoError
@@ -41,10 +41,14 @@ def compile_library(
     whole or not at all.
 
     Raises:
-        OlmoError: unknown optimisation level, or the linker is missing or fails.
+        OlmoError: unknown optimisation level, or a compiler or the linker is missing or fails.
     """
+    if target.kind == "cuda":
+        cuda.prepare(target.archs, work)
     executable = _executable(module, json.loads(metadata), target, prefix)
     objects = _objects(executable, work)
+    if target.kind == "cuda":
+        cuda.check(objects)
     built = work / f"library{target.suffix}"
     if target.suffix == ".tar":
         archive(objects, built)
@@ -56,8 +60,6 @@ def compile_library(
 def _executable(
     module: bytes, metadata: Mapping[str, Any], target: Target, prefix: str | None
 ) -> Any:
-    if target.kind == "cuda" and tvm.get_global_func("ffi.Module.create.cuda", True) is None:
-        raise OlmoError("TVM's CUDA runtime cannot be loaded: libcuda.so.1 is missing")
     chosen = optimization(target.opt, target.kind)
     compiled_for = _tvm_target(target)
     with compiled_for, tvm.transform.PassContext(opt_level=chosen.level):

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,9 @@ def compile_library(
     Raises:
         OlmoError: unknown optimisation level, or a compiler or the linker is missing or fails.
     """
-    if target.kind == "cuda":
-        cuda.prepare(target.archs, work)
-    executable = _executable(module, json.loads(metadata), target, prefix)
+    device = cuda.compiling(target.archs, work) if target.kind == "cuda" else nullcontext()
+    with device:
+        executable = _executable(module, json.loads(metadata), target, prefix)
     objects = _objects(executable, work)
     if target.kind == "cuda":
         cuda.check(objects)

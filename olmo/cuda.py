@@ -13,7 +13,8 @@ import ctypes
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import tvm
@@ -29,24 +30,36 @@ _DRIVER = {"libcuda.so.1": rb"cu[A-Z]\w+", "libcudart.so.13": rb"cuda[A-Z]\w+"}
 _FATBIN = b"\x50\xed\x55\xba"
 
 
-def prepare(archs: Sequence[str], work: Path) -> None:
+@contextmanager
+def compiling(archs: Sequence[str], work: Path) -> Iterator[None]:
     """Let TVM compile CUDA kernels for `archs`, and as PTX of the last for newer ones.
 
-    `work` is a scratch directory that stays until the code is generated.
+    `work` is a scratch directory.
 
     Raises:
-        OlmoError: nvcc is missing, or TVM's CUDA runtime cannot be loaded.
+        OlmoError: nvcc is missing or fails, or TVM's CUDA runtime cannot be loaded.
     """
     compiler = nvcc()
+    failures: list[OlmoError] = []
 
     def compile_kernels(source: str) -> bytearray:
-        return bytearray(_fatbin(source, archs, work))
+        try:
+            return bytearray(_fatbin(source, archs, work))
+        except OlmoError as error:
+            failures.append(error)
+            raise
 
     if tvm.get_global_func(_LOADED, allow_missing=True) is None:
         _load_runtime(work)
     if tvm.get_global_func(_LOADED, allow_missing=True) is None:
         raise OlmoError(f"TVM's CUDA runtime cannot be loaded for nvcc {compiler.version}")
     tvm_ffi.register_global_func("tvm_callback_cuda_compile", compile_kernels, override=True)
+    try:
+        yield
+    except RuntimeError:  # what TVM makes of an error in a function that it calls
+        if failures:
+            raise failures[0] from None
+        raise
 
 
 def check(objects: Sequence[Path]) -> None:

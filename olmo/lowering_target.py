@@ -13,7 +13,7 @@ import tvm
 
 LOWERING_TARGETS: Mapping[str, Mapping[str, Any]] = {
     "llvm": {"kind": "llvm"},
-    "cuda": {"kind": "cuda", "arch": "sm_80"},
+    "cuda": {"kind": "cuda", "arch": "sm_80", "max_shared_memory_per_block": 49152},
     "metal": {
         "kind": "metal",
         "max_threads_per_block": 256,

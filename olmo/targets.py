@@ -38,7 +38,7 @@ _BUILT_IN = (
     Target(
         "linux-x86_64-cuda",
         "cuda",
-        {"kind": "cuda", "arch": "sm_80"},
+        {"kind": "cuda", "arch": "sm_80", "max_shared_memory_per_block": 49152},
         _LINUX,
         ".so",
         archs=("sm_80", "sm_90"),

@@ -128,6 +128,8 @@ class Decision(UptodateCalculator):  # type: ignore[misc]  # doit has no type in
 def run_node(current: Session, node: Node) -> dict[str, Any] | TaskFailed:
     """Realise a node as a doit action; its values say what came of it."""
     log = current.workspace.root / BUILD / LOGS / (node.name.replace(":", "/") + ".log")
+    if node.missing is not None:
+        return TaskFailed(node.missing)
     try:
         made = realise(
             current.workspace,

@@ -93,7 +93,7 @@ class Keys:
             arguments=("python", "-m", "tasks.actions", node.action),
             input_root=merkle.tree(entries),
             output_paths=(OUTPUTS,),
-            platform=tuple(code.tools.items()),
+            platform=tuple({**code.tools, **dict(node.platform)}.items()),
             salt=KEY_SCHEMA,
         )
         return Keyed(node, encode(action), inputs, code)
@@ -140,6 +140,6 @@ def fields(keyed: Keyed) -> dict[str, str]:
         found[f"input {place}"] = given.digest.hash
     for path, digest in keyed.code.files.items():
         found[f"code {path}"] = digest.hash
-    for tool, installed in keyed.code.tools.items():
+    for tool, installed in (*keyed.code.tools.items(), *keyed.node.platform):
         found[f"tool {tool}"] = installed
     return found

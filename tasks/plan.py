@@ -11,8 +11,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from olmo.errors import OlmoError
 from olmo.quantizations import QUANTIZATIONS
 from olmo.target import symbol_prefix
+from olmo.toolchain import tools
 from tasks.matrix import Matrix
 from tasks.models import Model
 from tasks.node import Choice, Graph, Node, Selection, Source, canonical_json, graph
@@ -96,11 +98,19 @@ def package_of(row: Row) -> str:
 
 
 def _node(
-    name: str, action: str, params: Mapping[str, Any], *inputs: Selection, batch: bool = False
+    name: str, action: str, params: Mapping[str, Any], *inputs: Selection, **options: Any
 ) -> Node:
     destination = f"build/{name.replace(':', '/')}"
     module = f"tasks.actions.{action}"
-    return Node(name, module, canonical_json(params), inputs, destination, batch)
+    return Node(name, module, canonical_json(params), inputs, destination, **options)
+
+
+def _toolchain(kind: str) -> Mapping[str, Any]:
+    """Return what a node says of the programs that compiling for a kind of target runs."""
+    try:
+        return {"platform": tuple(sorted(tools(kind).items()))}
+    except OlmoError as error:
+        return {"missing": f"{error}\nhint: {error.hint}"}
 
 
 def _sources(model: Model) -> list[Source]:
@@ -180,6 +190,7 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
                 else None,
             },
             Selection(lower, ("*",)),
+            **_toolchain(target.kind),
         ),
         _node(
             verify,

@@ -24,6 +24,7 @@ from doit.task import Stream
 
 from cache.digest import parse
 from cache.errors import CacheError
+from tasks.assess import State
 from tasks.graph import message
 from tasks.session import Session
 from tasks.state import ACTION, FORGOTTEN, MADE, NOTICES
@@ -53,6 +54,8 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
             if self.always_execute or self.dep_manager.backend.get(name, FORGOTTEN)
         }
         session.begin(self.dep_manager.get_values, chosen, self.asked, dist=self.dist)
+        if not self.continue_:
+            _check_toolchains(session, chosen)
         sweep(session.workspace)
         if hasattr(self.reporter, "planned"):
             self.reporter.planned(session)
@@ -106,6 +109,23 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
         if hasattr(self.reporter, "notice"):
             for text in notices:
                 self.reporter.notice(text)
+
+
+def _check_toolchains(session: Session, names: Iterable[str]) -> None:
+    """Refuse a run that could not finish, before it begins.
+
+    Raises InvalidCommand naming the nodes, and how the others can be built.
+    """
+    nodes = session.workspace.graph.nodes
+    lacking: dict[str, list[str]] = {}
+    for name in names:
+        why = nodes[name].missing
+        if why is not None and session.decided[name].state is not State.CURRENT:
+            lacking.setdefault(why, []).append(name)
+    if lacking:
+        told = [f"{why}\n  needed by {', '.join(found)}" for why, found in lacking.items()]
+        others = "to build what needs none of this: doit --continue, or select tasks"
+        raise InvalidCommand("\n".join([*told, others]))
 
 
 class SerialRunner(NodeRunner):

@@ -34,6 +34,7 @@ TVM = {
     "olmo/cpu_attention.py",
     "olmo/cpu_schedule.py",
     "olmo/entrypoints.py",
+    "olmo/cuda.py",
     "olmo/gpu_attention.py",
     "olmo/gpu_logit_functions.py",
     "olmo/gpu_schedule.py",
@@ -71,6 +72,7 @@ ENVIRONMENT = {
     "tasks/graph.py",
     "tasks/reporter.py",
     "olmo/cli.py",
+    "olmo/cuda.py",  # where nvcc finds the host's compiler
     "olmo/zig.py",  # passes it on to the linkers, with its cache directory
 }
 

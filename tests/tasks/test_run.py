@@ -197,6 +197,31 @@ def test_continue_builds_what_does_not_depend_on_a_failure(
     assert last_line(capsys).startswith("4 nodes: 0 local, 0 remote, 2 built, 1 failed, 1 not run")
 
 
+def test_another_version_of_a_program_is_another_key(project: Project) -> None:
+    project.steps["b"] = Step("B", ["a"], tool="1.0")
+    project.doit()
+    project.steps["b"] = Step("B", ["a"], tool="1.1")
+    project.doit()
+    assert project.executed() == {"b"}
+    project.steps["b"] = Step("B", ["a"], tool="1.0")
+    project.doit()
+    assert project.executed() == set()
+
+
+def test_a_missing_program_is_told_before_any_work(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.steps["b"] = Step("B", ["a"], missing="b needs tool\nhint: install it")
+    assert project.doit() == 3
+    told = capsys.readouterr().err
+    assert "b needs tool\nhint: install it\n  needed by step:b\n" in told
+    assert "doit --continue" in told
+    assert project.contents() == {"a": None, "b": None, "c": None, "d": None}
+    assert project.doit("--continue") == 1
+    assert project.contents() == {"a": "A1", "b": None, "c": "C", "d": None}
+    assert project.doit("step:c") == 0
+
+
 def test_failures_are_not_remembered(project: Project) -> None:
     project.steps["b"] = Step("B", ["a"], fail=True)
     project.doit("--continue")

@@ -72,6 +72,8 @@ class Step:
     extra: bool = False
     batch: bool = False
     dist: bool = False
+    tool: str | None = None  # the version of a program it runs
+    missing: str | None = None
 
     def params(self) -> dict[str, object]:
         found: dict[str, object] = {"text": self.text}
@@ -122,7 +124,19 @@ class Project:
             params = canonical_json(step.params())
             action = f"toyactions.{'batched' if step.batch else 'concat'}"
             place = "dist" if step.dist else f"build/step/{name}"
-            nodes.append(Node(f"step:{name}", action, params, inputs, place, step.batch))
+            tools = () if step.tool is None else (("program", step.tool),)
+            nodes.append(
+                Node(
+                    f"step:{name}",
+                    action,
+                    params,
+                    inputs,
+                    place,
+                    step.batch,
+                    platform=tools,
+                    missing=step.missing,
+                )
+            )
         return graph(nodes, [Source("source:files", self.source, ("*.txt",))])
 
     def doit(self, *arguments: str) -> int:

@@ -21,6 +21,7 @@ from olmo.errors import OlmoError, unknown
 from olmo.json_file import read_json
 from olmo.library_plan import plan_library
 from olmo.model_config import read_gguf_tokenizer, read_model_config
+from olmo.quantization import ENCODINGS, SHORTENED
 from olmo.quantizations import quantization
 from olmo.targets import TARGETS
 from olmo.weights import weights
@@ -62,6 +63,7 @@ def _add_convert_weight(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", help="auto or cpu")
     add("--source", default="auto", help="checkpoint directory or file (default: beside CONFIG)")
     add("--source-format", default="auto", metavar="FORMAT", help=" or ".join(FORMATS))
+    add("--encoding", default=SHORTENED, help=f"of float32: {' or '.join(ENCODINGS)} (exact)")
     add("-o", "--output", required=True, metavar="OUT", type=Path, help="directory to write")
     parser.set_defaults(command=_convert_weight)
 
@@ -113,6 +115,7 @@ def _convert_weight(arguments: argparse.Namespace) -> int:
     from olmo.kernel_cache import kernels_for  # noqa: PLC0415  beside it
 
     quantized = quantization(arguments.quantization)
+    encoding = quantized.encoding(arguments.encoding)
     _check_model_type(arguments.model_type)
     _check_conversion_device(arguments.device)
     given: Path = arguments.config
@@ -131,6 +134,7 @@ def _convert_weight(arguments: argparse.Namespace) -> int:
             arguments.output,
             show,
             source_format=arguments.source_format,
+            encoding=encoding,
             kernels=kernels,
         )
     worst = max(report.weights, key=lambda weight: weight.max_error)

@@ -21,9 +21,8 @@ from olmo.codec import Codec
 from olmo.config import OLMoConfig
 from olmo.kernels import Codecs, codecs
 from olmo.parallel import check_shards
-from olmo.quantization import Quantization
+from olmo.quantization import Encoding, Quantization
 from olmo.source_tensor import SourceTensor
-from olmo.tensor_cache import Encoding
 from olmo.weight_block import Buffers, Encoded, Rows, encode_rows, largest_magnitude
 from olmo.weight_output import ConversionReport, Output, OutputInProgress, WeightPlace
 from olmo.weights import weights

@@ -8,8 +8,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from olmo.errors import OlmoError, unknown
+
 Kind = Literal["none", "group", "awq", "fp8", "ft"]
 Layout = Literal["NK", "KN"]
+# How float32 tensors are stored: as bfloat16, as MLC does, or as they are.
+Encoding = Literal["f32-to-bf16", "raw"]
+
+SHORTENED: Encoding = "f32-to-bf16"
+ENCODINGS: Mapping[str, Encoding] = {SHORTENED: SHORTENED, "raw": "raw"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,21 @@ class Quantization:
     def per_word(self) -> int:
         """Elements in one uint32 word: 8 of 4 bits, 10 of 3 bits."""
         return 32 // self.bits
+
+    def encoding(self, name: str) -> Encoding:
+        """Return the encoding of this name.
+
+        Raises:
+            OlmoError: no such encoding, or one that has no meaning: nothing stored is float32.
+        """
+        if name not in ENCODINGS:
+            raise unknown("encoding", name, ENCODINGS)
+        if name != SHORTENED and self.model_dtype != "float32" and not self.scales:
+            raise OlmoError(
+                f"encoding {name!r} changes nothing: {self.name} stores no float32",
+                "leave encoding out, or choose q0f32 or q4f32_1",
+            )
+        return ENCODINGS[name]
 
     def groups(self, k: int) -> int:
         """Return the number of groups, so of scales, along an input dimension of `k` elements."""

@@ -15,15 +15,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, Self
+from typing import IO, Any, Self
 
 import numpy as np
 from ml_dtypes import bfloat16, float8_e4m3fn, float8_e5m2
 from numpy.typing import NDArray
 
+from olmo.quantization import Encoding
 from olmo.weights import Parameter
-
-Encoding = Literal["f32-to-bf16", "raw"]
 
 MANIFEST = "tensor-cache.json"
 BFLOAT16_MANIFEST = "tensor-cache-b16.json"

@@ -20,12 +20,11 @@ from olmo.group_quantization import group_codec
 from olmo.numpy_codec import STORED
 from olmo.parallel import division, placed
 from olmo.publish import staged
-from olmo.quantization import Quantization
+from olmo.quantization import Encoding, Quantization
 from olmo.row_errors import RowErrors, largest_of, total_of
 from olmo.tensor_cache import (
     BFLOAT16_MANIFEST,
     MANIFEST,
-    Encoding,
     Writer,
     is_file_of_cache,
     plan_shards,

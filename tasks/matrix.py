@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from olmo.errors import OlmoError
+from olmo.quantization import Encoding
+from olmo.quantizations import QUANTIZATIONS
 from olmo.target import Target
 from olmo.targets import TARGETS, custom
 from tasks.errors import BuildError
@@ -24,13 +26,17 @@ from tasks.remote_cache import RemoteCache, read_cache
 
 @dataclass(frozen=True)
 class Matrix:
-    """A whole matrix.toml: models and targets by name, rows to build in file order, remote cache."""
+    """A whole matrix.toml: models and targets by name, rows to build in file order, remote cache.
+
+    `encodings` has those of float32 tensors by quantization, where the file names one.
+    """
 
     path: Path
     models: Mapping[str, Model]
     targets: Mapping[str, Target]
     rows: tuple[Row, ...]
     cache: RemoteCache = field(default_factory=RemoteCache)
+    encodings: Mapping[str, Encoding] = field(default_factory=dict)
 
 
 def load(path: Path) -> Matrix:
@@ -59,8 +65,9 @@ def parse(value: Mapping[str, Any], path: Path) -> Matrix:
     Raises BuildError that lists every mistake, one a line.
     """
     mistakes = Mistakes()
-    mistakes.keys("", value, ("models", "targets", "release", "cache"))
+    mistakes.keys("", value, ("models", "quantizations", "targets", "release", "cache"))
     found = read_models(value.get("models", {}), path.parent, mistakes)
+    encodings = _encodings(value.get("quantizations", {}), mistakes)
     targets = _targets(value.get("targets", {}), mistakes)
     model_names = set(tables("models", value.get("models", {}), Mistakes()))
     target_names = set(TARGETS) | set(tables("targets", value.get("targets", {}), Mistakes()))
@@ -70,7 +77,23 @@ def parse(value: Mapping[str, Any], path: Path) -> Matrix:
         count = len(mistakes.lines)
         heading = f"{path}: {count} mistake{'s' if count > 1 else ''}"
         raise BuildError("\n  ".join([heading, *mistakes.lines]))
-    return Matrix(path, found, targets, rows, cache)
+    return Matrix(path, found, targets, rows, cache, encodings)
+
+
+def _encodings(value: Any, mistakes: Mistakes) -> dict[str, Encoding]:
+    """Read the `[quantizations]` of a matrix."""
+    found = {}
+    for name, table in tables("quantizations", value, mistakes).items():
+        where = f"quantizations.{name}"
+        mistakes.keys(where, table, ("encoding",))
+        if name not in QUANTIZATIONS:
+            mistakes.unknown(where, "quantization", name, QUANTIZATIONS)
+        elif "encoding" in table:
+            try:
+                found[name] = QUANTIZATIONS[name].encoding(str(table["encoding"]))
+            except OlmoError as error:
+                mistakes.add(f"{where}.encoding", str(error), error.hint)
+    return found
 
 
 def _targets(value: Any, mistakes: Mistakes) -> dict[str, Target]:

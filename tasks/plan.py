@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from olmo.errors import OlmoError
+from olmo.quantization import SHORTENED
 from olmo.quantizations import QUANTIZATIONS
 from olmo.target import symbol_prefix
 from olmo.toolchain import tools
@@ -162,7 +163,7 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
         _node(
             convert,
             "convert",
-            {"quantization": quantized},
+            {"quantization": quantized, **_encoding(matrix, row)},
             Selection(download, (ARCHITECTURE,)),
             Selection(checkpoint, WEIGHTS, "checkpoint"),
             *(Selection(f"kernels:{host}", ("*",), "kernels") for host in KERNEL_HOSTS),
@@ -224,6 +225,12 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
             DIST,
         ),
     ]
+
+
+def _encoding(matrix: Matrix, row: Row) -> Mapping[str, Any]:
+    """Return the parameter of a conversion that the matrix gives, if it does."""
+    chosen = matrix.encodings.get(row.quantization, SHORTENED)
+    return {} if chosen == SHORTENED else {"encoding": chosen}
 
 
 def _download(model: Model, name: str) -> Node:

@@ -9,7 +9,7 @@ from typing import Any
 
 from olmo.config import OLMoConfig
 from olmo.convert import Progress, convert, convert_all
-from olmo.quantization import Quantization
+from olmo.quantization import SHORTENED, Quantization
 from olmo.weight_output import ConversionReport, Output
 
 PROGRESS = True
@@ -29,13 +29,16 @@ def run_batch(
     jobs: Sequence[tuple[Mapping[str, Any], Path]], inputs: Path, progress: Progress | None = None
 ) -> None:
     """Write, for the parameters of each job, what `run` does to the job's directory."""
-    outputs = [
-        Output(Quantization.from_json(params["quantization"]), made) for params, made in jobs
-    ]
+    outputs = [_output(params, made) for params, made in jobs]
     shown = None if progress is None else _in_bytes(progress, inputs / "checkpoint")
     for output, report in zip(outputs, _converted(inputs, outputs, shown), strict=True):
         text = json.dumps(report.to_json(), indent=2)
         (output.directory / "report.json").write_text(text + "\n", encoding="ascii")
+
+
+def _output(params: Mapping[str, Any], made: Path) -> Output:
+    chosen = Quantization.from_json(params["quantization"])
+    return Output(chosen, made, chosen.encoding(params.get("encoding", SHORTENED)))
 
 
 def _converted(

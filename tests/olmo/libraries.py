@@ -65,15 +65,18 @@ def build(checkpoint: Path, name: str, out: Path, **overrides: Any) -> Built:
     return Built(spec, out / "model", library, module, metadata)
 
 
-def golden_tokens(checkpoint: str) -> list[int]:
+def golden_tokens(checkpoint: str, weights: str = "bf16_rounded") -> list[int]:
     """Return the golden prompt and the greedy tokens after it but for the last."""
-    arrays = np.load(GOLDEN / checkpoint / "logits.npz")
-    return [*arrays["prompt"].tolist(), *arrays["bf16_rounded"].argmax(axis=1)[:-1].tolist()]
+    prompt = np.load(GOLDEN / checkpoint / "logits.npz")["prompt"]
+    return [*prompt.tolist(), *golden_logits(checkpoint, weights).argmax(axis=1)[:-1].tolist()]
 
 
-def golden_logits(checkpoint: str) -> Logits:
-    """Return the logits after the prompt and each greedy token but the last, [9, vocab]."""
-    return np.asarray(np.load(GOLDEN / checkpoint / "logits.npz")["bf16_rounded"])
+def golden_logits(checkpoint: str, weights: str = "bf16_rounded") -> Logits:
+    """Return the logits after the prompt and each greedy token but the last, [9, vocab].
+
+    `weights` is "bf16_rounded" or "float32", as they are in the checkpoint.
+    """
+    return np.asarray(np.load(GOLDEN / checkpoint / "logits.npz")[weights])
 
 
 def every_way(engine: Engine, tokens: Sequence[int]) -> dict[str, Logits]:

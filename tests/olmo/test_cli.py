@@ -61,6 +61,15 @@ def test_convert_weight(model: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert (model / "out" / "tensor-cache.json").is_file()
 
 
+def test_convert_weight_keeps_float32(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*convert(model, "--encoding", "raw", q="q0f32")) == 0
+    assert "largest error: 0 in " in capsys.readouterr().out
+    lines = errors(capsys, *convert(model, "--encoding", "raw"))
+    assert lines[0] == "error: encoding 'raw' changes nothing: q4f16_1 stores no float32"
+    lines = errors(capsys, *convert(model, "--encoding", "rwa", q="q0f32"))
+    assert lines == ["error: unknown encoding 'rwa'", "hint: did you mean 'raw'?"]
+
+
 def test_convert_weight_takes_config_and_source_apart(model: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (model / "model.safetensors").rename(tmp_path / "elsewhere" / "weights.safetensors")

@@ -5,9 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from olmo.convert import convert
+from olmo.runtime import Engine
 from tests.olmo.checkpoints import write_single
 from tests.olmo.conftest import Library
-from tests.olmo.libraries import PROMPT, Built, build, every_way, golden_tokens
+from tests.olmo.libraries import (
+    GOLDEN,
+    PROMPT,
+    Built,
+    build,
+    every_way,
+    golden_logits,
+    golden_tokens,
+)
 from tests.olmo.session import verified
 from tests.olmo.test_awq_conversion import SHAPES, VALUES
 
@@ -37,6 +47,18 @@ def test_logits_are_those_of_the_dequantized_weights(
     built: Library, checkpoint: str, quantization: str
 ) -> None:
     check(built(checkpoint, quantization), golden_tokens(checkpoint))
+
+
+def test_raw_encoding_keeps_float32_exactly(built: Library, tmp_path: Path) -> None:
+    library = built("pub-a", "q0f32")
+    chosen, out = library.spec.quantization, tmp_path / "model"
+    convert(GOLDEN / "pub-a", library.spec.config, chosen, out, encoding="raw")
+    tokens = golden_tokens("pub-a", "float32")
+    exact = golden_logits("pub-a", "float32")
+    for way, found in every_way(Engine(out, library.library, 2), tokens).items():
+        assert np.abs(found - exact).max() < 1e-5, way
+    rounded = every_way(library.engine(max_sequences=2), tokens)["batch"]
+    assert np.abs(rounded - exact).max() > 1e-3
 
 
 def test_awq_linears(tmp_path: Path) -> None:

@@ -82,6 +82,17 @@ def test_several_quantizations_read_the_checkpoint_once(
         assert made(name) == together
 
 
+def test_an_encoding_reaches_the_file(directories: tuple[Path, Path]) -> None:
+    inputs, outputs = directories
+    shutil.copytree(PUB_A, inputs / "checkpoint")
+    inspect.run({}, PUB_A, inputs)
+    convert.run({"quantization": Q0F32, "encoding": "raw"}, inputs, outputs)
+    manifest = json.loads((outputs / "tensor-cache.json").read_text())
+    records = [record for shard in manifest["records"] for record in shard["records"]]
+    assert {record["format"] for record in records} == {"raw"}
+    assert sum(record["nbytes"] for record in records) == manifest["metadata"]["ParamBytes"]
+
+
 def test_gen_config_writes_what_its_readers_select(directories: tuple[Path, Path]) -> None:
     inputs, outputs = directories
     shutil.copytree(PUB_A, inputs / "checkpoint")

@@ -1,10 +1,12 @@
 """From a matrix to nodes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from olmo.quantization import Encoding
 from olmo.quantizations import QUANTIZATIONS
 from tasks.matrix import Matrix, load
 from tasks.node import Graph, producers
@@ -53,6 +55,18 @@ def test_conversion_depends_on_no_window_template_or_target(default: Graph) -> N
     node = default.nodes["convert:olmo-tiny:q4f16_1"]
     assert json.loads(node.params) == {"quantization": QUANTIZATIONS["q4f16_1"].to_json()}
     assert producers(node) == ("download:olmo-tiny", "source:olmo-tiny", "kernels:linux-x86_64")
+
+
+@pytest.mark.parametrize(("encoding", "said"), [("raw", {"encoding": "raw"}), ("f32-to-bf16", {})])
+def test_an_encoding_is_in_the_parameters_where_it_is_not_the_default(
+    default: Graph, matrix: Matrix, encoding: Encoding, said: dict[str, str]
+) -> None:
+    changed = plan(replace(matrix, encodings={"q0f32": encoding})).nodes
+    node = changed["convert:olmo-tiny:q0f32"]
+    expected = {"quantization": QUANTIZATIONS["q0f32"].to_json(), **said}
+    assert json.loads(node.params) == expected
+    others = [name for name in default.nodes if name != node.name]
+    assert [changed[name] for name in others] == [default.nodes[name] for name in others]
 
 
 def test_kernels_depend_on_nothing_but_the_host(default: Graph) -> None:

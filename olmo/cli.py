@@ -26,6 +26,9 @@ from olmo.quantizations import quantization
 from olmo.targets import TARGETS
 from olmo.weights import weights
 
+# How MLC's tools are told that weights are divided when they are converted.
+PRESHARD_VARIABLE = "MLC_INTERNAL_PRESHARD_NUM"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code. Usage errors raise SystemExit(2), as argparse does."""
@@ -64,6 +67,12 @@ def _add_convert_weight(parser: argparse.ArgumentParser) -> None:
     add("--source", default="auto", help="checkpoint directory or file (default: beside CONFIG)")
     add("--source-format", default="auto", metavar="FORMAT", help=" or ".join(FORMATS))
     add("--encoding", default=SHORTENED, help=f"of float32: {' or '.join(ENCODINGS)} (exact)")
+    add(
+        "--preshard",
+        type=int,
+        metavar="N",
+        help=f"divide the weights for N devices now (default: {PRESHARD_VARIABLE}, else not)",
+    )
     add("-o", "--output", required=True, metavar="OUT", type=Path, help="directory to write")
     parser.set_defaults(command=_convert_weight)
 
@@ -116,6 +125,7 @@ def _convert_weight(arguments: argparse.Namespace) -> int:
 
     quantized = quantization(arguments.quantization)
     encoding = quantized.encoding(arguments.encoding)
+    shards = _shards(arguments.preshard)
     _check_model_type(arguments.model_type)
     _check_conversion_device(arguments.device)
     given: Path = arguments.config
@@ -135,6 +145,7 @@ def _convert_weight(arguments: argparse.Namespace) -> int:
             show,
             source_format=arguments.source_format,
             encoding=encoding,
+            shards=shards,
             kernels=kernels,
         )
     worst = max(report.weights, key=lambda weight: weight.max_error)
@@ -213,6 +224,20 @@ def _chat(arguments: argparse.Namespace) -> int:
         if (value := getattr(arguments, name)) is not None
     }
     return converse(arguments.directory, library, arguments.prompt, seed=arguments.seed, **sampling)
+
+
+def _shards(given: int | None) -> int:
+    """Return for how many devices weights are to be divided: the option, or what MLC's users set."""
+    text = os.environ.get(PRESHARD_VARIABLE)
+    if given is None and text:
+        if not text.isdecimal():
+            raise OlmoError(f"{PRESHARD_VARIABLE}: expected a number of devices, found {text!r}")
+        given = int(text)
+    if given is not None and given < 1:
+        raise OlmoError(
+            f"weights cannot be divided for {given} devices", "use --preshard 2 or more"
+        )
+    return given or 1
 
 
 def _check_conversion_device(device: str) -> None:

@@ -59,7 +59,13 @@ def verify(
         wrong = ask(Chat(model_dir, library), questions)
         right = len(questions) - len(wrong)
         accuracy["questions"] = {"right": right, "total": len(questions), "wrong": wrong}
-    return executed(f"on {platform.machine()}", accuracy)
+    return executed(_how(OLMoConfig.from_json(config["model_config"])), accuracy)
+
+
+def _how(config: OLMoConfig) -> str:
+    devices = config.tensor_parallel_shards * config.pipeline_parallel_stages
+    several = f", {devices} devices as threads" if devices > 1 else ""
+    return f"on {platform.machine()}{several}"
 
 
 def ask(chat: Chat, questions: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:

@@ -1,7 +1,7 @@
 """From a matrix to the graph of nodes that builds it.
 
-Names are `kind:model[:quantization[:window[:target]]]`, and `kernels:host`. A node is shared by
-every row it serves.
+Names are `kind:model[:quantization[:window[:target]]]`, and `kernels:host`. Behind the window stands
+what a row has of several devices. A node is shared by every row it serves.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from olmo.toolchain import tools
 from tasks.matrix import Matrix
 from tasks.models import Model
 from tasks.node import Choice, Graph, Node, Selection, Source, canonical_json, graph
-from tasks.release import Row
+from tasks.release import Devices, Row
 
 KINDS = (
     "download",
@@ -72,12 +72,12 @@ DIST = "dist"
 
 def release_directory(row: Row) -> str:
     """Name of the directory in dist/ that holds a row's configuration, tokenizer and weights."""
-    return f"{row.model}-{row.quantization}-ctx{row.window}-MLC"
+    return f"{row.model}-{row.quantization}-ctx{row.variant}-MLC"
 
 
 def library_name(row: Row, suffix: str) -> str:
     """Name of a row's library in dist/libs/."""
-    return f"{row.model}-{row.quantization}-ctx{row.window}-{row.target}{suffix}"
+    return f"{row.model}-{row.quantization}-ctx{row.variant}-{row.target}{suffix}"
 
 
 def plan(matrix: Matrix) -> Graph:
@@ -141,9 +141,11 @@ def _sources(model: Model) -> list[Source]:
 def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
     target = matrix.targets[row.target]
     download = f"download:{row.model}"
-    convert = f"convert:{row.model}:{row.quantization}"
-    gen_config = f"gen_config:{row.model}:{row.quantization}:{row.window}"
-    lower = f"lower:{row.model}:{row.quantization}:{row.window}:{target.kind}"
+    devices = row.devices
+    convert = f"convert:{row.model}:{row.quantization}{devices.of_weights}"
+    configured = f"{row.model}:{row.quantization}:{row.window}{devices.of_library}"
+    gen_config = f"gen_config:{configured}"
+    lower = f"lower:{configured}:{target.kind}"
     compiled = f"compile:{row}"
     verify = f"verify:{row}"
     checkpoint = f"source:{model.name}" if model.path else download
@@ -163,7 +165,11 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
         _node(
             convert,
             "convert",
-            {"quantization": quantized, **_encoding(matrix, row)},
+            {
+                "quantization": quantized,
+                **_encoding(matrix, row),
+                **({"shards": devices.shards} if devices.presharded else {}),
+            },
             Selection(download, (ARCHITECTURE,)),
             Selection(checkpoint, WEIGHTS, "checkpoint"),
             *(Selection(f"kernels:{host}", ("*",), "kernels") for host in KERNEL_HOSTS),
@@ -176,6 +182,7 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
                 "quantization": quantized,
                 "context_window_size": row.window,
                 "conv_template": model.conv_template,
+                **_parallel(devices),
             },
             Selection(download, (*CONFIG, GGUF_TOKENIZER), "checkpoint"),
             Selection(checkpoint, (*CHAT, *TIKTOKEN), "checkpoint"),
@@ -211,6 +218,7 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
                     "model": row.model,
                     "quantization": row.quantization,
                     "context_window_size": row.window,
+                    **_parallel(devices),
                     "target": row.target,
                     "directory": directory,
                     "library": library,
@@ -231,6 +239,15 @@ def _encoding(matrix: Matrix, row: Row) -> Mapping[str, Any]:
     """Return the parameter of a conversion that the matrix gives, if it does."""
     chosen = matrix.encodings.get(row.quantization, SHORTENED)
     return {} if chosen == SHORTENED else {"encoding": chosen}
+
+
+def _parallel(devices: Devices) -> dict[str, int]:
+    """Return MLC's names for the devices; of one device none, so that it keys nothing."""
+    counts = {
+        "tensor_parallel_shards": devices.shards,
+        "pipeline_parallel_stages": devices.stages,
+    }
+    return {name: count for name, count in counts.items() if count > 1}
 
 
 def _download(model: Model, name: str) -> Node:

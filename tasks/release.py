@@ -7,9 +7,36 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from olmo.parallel import undividable
 from olmo.quantizations import QUANTIZATIONS
 from olmo.targets import ALIASES, UNSUPPORTED
 from tasks.mistakes import Mistakes
+
+
+@dataclass(frozen=True, order=True)
+class Devices:
+    """The devices that a model is divided over: `shards` in each of `stages`.
+
+    `presharded` weights are divided when they are converted, others when they are loaded.
+    """
+
+    shards: int = 1
+    stages: int = 1
+    presharded: bool = False
+
+    @property
+    def of_library(self) -> str:
+        """What names of libraries for several devices have behind the window."""
+        shards = f"-tp{self.shards}" if self.shards > 1 else ""
+        return shards + (f"-pp{self.stages}" if self.stages > 1 else "")
+
+    @property
+    def of_weights(self) -> str:
+        """What names of divided weights have behind the quantization."""
+        return f"-tp{self.shards}" if self.presharded else ""
+
+    def __str__(self) -> str:
+        return self.of_library + ("-presharded" if self.presharded else "")
 
 
 @dataclass(frozen=True, order=True)
@@ -20,12 +47,19 @@ class Row:
     quantization: str
     window: int
     target: str
+    devices: Devices = Devices()
+
+    @property
+    def variant(self) -> str:
+        """The window, and the devices where there are several."""
+        return f"{self.window}{self.devices}"
 
     def __str__(self) -> str:
-        return f"{self.model}:{self.quantization}:{self.window}:{self.target}"
+        return f"{self.model}:{self.quantization}:{self.variant}:{self.target}"
 
 
 _ROW_KEYS = ("models", "quantizations", "windows", "targets")
+_DEVICE_KEYS = ("tensor_parallel_shards", "pipeline_parallel_stages", "presharded")
 
 
 def read_rows(
@@ -47,11 +81,12 @@ def read_rows(
     found: dict[Row, str] = {}
     for number, table in enumerate(value):
         where = f"release[{number}]"
-        mistakes.keys(where, table, (*_ROW_KEYS, "exclude"))
+        mistakes.keys(where, table, (*_ROW_KEYS, *_DEVICE_KEYS, "exclude"))
         axes = [_axis(where, table, key, checks[key], mistakes) for key in _ROW_KEYS]
+        devices = _devices(where, table, axes[1], mistakes)
         excluded = _exclusions(where, table.get("exclude", []), axes, mistakes)
         product = [
-            Row(*values)
+            Row(values[0], values[1], values[2], values[3], devices)
             for values in itertools.product(*axes)
             if not any(_matches(values, rule) for rule in excluded)
         ]
@@ -87,6 +122,30 @@ def _axis(
         elif check(f"{where}.{key}[{index}]", value):
             good.append(ALIASES.get(value, value) if key == "targets" else value)
     return good
+
+
+def _devices(
+    where: str, table: Mapping[str, Any], quantizations: Iterable[str], mistakes: Mistakes
+) -> Devices:
+    counts = []
+    for key in ("tensor_parallel_shards", "pipeline_parallel_stages"):
+        count = table.get(key, 1)
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            mistakes.add(f"{where}.{key}", f"expected a number of devices, found {count!r}")
+            count = 1
+        counts.append(count)
+    shards, stages = counts
+    presharded = table.get("presharded", False)
+    if not isinstance(presharded, bool):
+        mistakes.add(f"{where}.presharded", f"expected true or false, found {presharded!r}")
+    elif presharded and shards == 1:
+        hint = "set tensor_parallel_shards too"
+        mistakes.add(f"{where}.presharded", "there is one shard: weights are not divided", hint)
+    for name in quantizations if shards > 1 else ():
+        reason = undividable(QUANTIZATIONS[name])
+        if reason is not None:
+            mistakes.add(f"{where}.tensor_parallel_shards", f"{name}: {reason}")
+    return Devices(shards, stages, presharded is True)
 
 
 def _known(where: str, what: str, name: Any, known: Iterable[str], mistakes: Mistakes) -> bool:

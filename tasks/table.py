@@ -62,6 +62,7 @@ def _row(session: Session, row: Row) -> dict[str, Any]:
         "model": row.model,
         "quantization": row.quantization,
         "window": row.window,
+        "devices": str(row.devices).removeprefix("-"),
         "target": row.target,
     }
     outputs = read_receipt(workspace, name)
@@ -86,7 +87,8 @@ def _row(session: Session, row: Row) -> dict[str, Any]:
 
 
 def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
-    head = (row["model"], row["quantization"], str(row["window"]), row["target"], row["state"])
+    window = "-".join(filter(None, (str(row["window"]), row["devices"])))
+    head = (row["model"], row["quantization"], window, row["target"], row["state"])
     sizes = [size_text(row[key]) if row.get(key) is not None else "" for key in SIZES]
     report = row.get("verified")
     words = (verified_text(report), accuracy_text(report)) if report else ("", "")

@@ -38,7 +38,8 @@ def run_batch(
 
 def _output(params: Mapping[str, Any], made: Path) -> Output:
     chosen = Quantization.from_json(params["quantization"])
-    return Output(chosen, made, chosen.encoding(params.get("encoding", SHORTENED)))
+    encoding = chosen.encoding(params.get("encoding", SHORTENED))
+    return Output(chosen, made, encoding, params.get("shards", 1))
 
 
 def _converted(
@@ -50,7 +51,9 @@ def _converted(
     if all(output.quantization.kind != "awq" for output in outputs):
         return convert_all(source, config, outputs, progress, kernels=kernels)
     return [  # AWQ's words are copied: there is no work to share
-        convert(source, config, o.quantization, o.directory, progress, kernels=kernels)
+        convert(
+            source, config, o.quantization, o.directory, progress, shards=o.shards, kernels=kernels
+        )
         for o in outputs
     ]
 

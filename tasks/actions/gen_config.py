@@ -29,6 +29,8 @@ def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> tuple[str, ..
         params["conv_template"],
         gguf_tokenizer=read_json(gguf) if gguf.exists() else None,
         context_window_size=params["context_window_size"],
+        tensor_parallel_shards=params.get("tensor_parallel_shards"),
+        pipeline_parallel_stages=params.get("pipeline_parallel_stages"),
     )
     spec = CompileSpec.from_chat_config(made.chat_config, quantization)
     chat_config.write(made, checkpoint, outputs, {"compile-spec.json": spec.to_json()})

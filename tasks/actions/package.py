@@ -9,6 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+# Parameters that a manifest says; the numbers of devices only where there are several.
+DESCRIBING = (
+    "model",
+    "quantization",
+    "context_window_size",
+    "tensor_parallel_shards",
+    "pipeline_parallel_stages",
+    "target",
+)
+
 
 def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:
     """Write the release directory, the library, and beside it a manifest of both.
@@ -29,10 +39,7 @@ def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         files[place] = {"sha256": digest, "size": path.stat().st_size}
     manifest = {
-        "model": params["model"],
-        "quantization": params["quantization"],
-        "context_window_size": params["context_window_size"],
-        "target": params["target"],
+        **{name: params[name] for name in DESCRIBING if name in params},
         "files": files,
         "verified": json.loads((inputs / "verify" / "report.json").read_bytes()),
     }

@@ -70,6 +70,34 @@ def test_convert_weight_keeps_float32(model: Path, capsys: pytest.CaptureFixture
     assert lines == ["error: unknown encoding 'rwa'", "hint: did you mean 'raw'?"]
 
 
+def test_convert_weight_divides(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def names() -> list[str]:
+        records = json.loads((model / "out/tensor-cache.json").read_bytes())["records"]
+        return [record["name"] for shard in records for record in shard["records"]]
+
+    assert run(*convert(model, "--preshard", "2", q="q0f32")) == 0
+    by_option = names()
+    assert "model.layers.0.mlp.down_proj.weight_shard-1" in by_option
+    monkeypatch.setenv("MLC_INTERNAL_PRESHARD_NUM", "2")
+    assert run(*convert(model, q="q0f32")) == 0
+    assert names() == by_option
+    assert run(*convert(model, "--preshard", "1", q="q0f32")) == 0
+    assert "model.layers.0.mlp.down_proj.weight" in names()
+    capsys.readouterr()
+    monkeypatch.setenv("MLC_INTERNAL_PRESHARD_NUM", "two")
+    assert errors(capsys, *convert(model)) == [
+        "error: MLC_INTERNAL_PRESHARD_NUM: expected a number of devices, found 'two'"
+    ]
+    assert errors(capsys, *convert(model, "--preshard", "0"))[0].startswith("error: weights cannot")
+    assert errors(capsys, *convert(model, "--preshard", "2", q="q4f16_0"))[0].startswith(
+        "error: q4f16_0 with tensor_parallel_shards 2: the transposed layout KN"
+    )
+    uneven = errors(capsys, *convert(model, "--preshard", "4"))
+    assert uneven == ["error: tensor_parallel_shards 4 does not divide num_key_value_heads 2"]
+
+
 def test_convert_weight_takes_config_and_source_apart(model: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (model / "model.safetensors").rename(tmp_path / "elsewhere" / "weights.safetensors")

@@ -45,6 +45,15 @@ def test_rows_are_the_product_without_what_is_excluded(tmp_path: Path) -> None:
     assert not any(row.target == "fast" and row.quantization == "q0f32" for row in matrix.rows)
 
 
+def test_rows_of_several_devices(tmp_path: Path) -> None:
+    devices = "tensor_parallel_shards = 5\npipeline_parallel_stages = 2\npresharded = true\n"
+    matrix = load(write(tmp_path, TINY + TINY_ROW + TINY_ROW + devices))
+    assert list(map(str, matrix.rows)) == [
+        "olmo-tiny:q0f32:256:linux-x86_64-cpu",
+        "olmo-tiny:q0f32:256-tp5-pp2-presharded:linux-x86_64-cpu",
+    ]
+
+
 def test_models_and_targets_are_resolved(tmp_path: Path) -> None:
     matrix = load(write(tmp_path, GOOD))
     assert matrix.models["big"].revision == "0123456789" * 4
@@ -109,6 +118,11 @@ HF = '[models.m]\nsource = "hf"\nrepo = "a/b"\nconv_template = "LM"\n'
         (TINY + TINY_ROW + "exclude = [{ window = 7 }]\n", "7 is not in windows"),
         (TINY + TINY_ROW + "exclude = [{ windows = 256 }]\n", "unknown key 'windows' .*'window'"),
         (TINY + TINY_ROW + "exclude = [{}]\n", "would exclude every row"),
+        (TINY + TINY_ROW + "tensor_parallel_shards = 0\n", r"release\[0\].tensor_parallel_shards: expected a number of devices"),
+        (TINY + TINY_ROW + "pipeline_parallel_stages = true\n", r"pipeline_parallel_stages: expected a number"),
+        (TINY + TINY_ROW + "presharded = 2\n", r"presharded: expected true or false"),
+        (TINY + TINY_ROW + "presharded = true\n", r"release\[0\].presharded: there is one shard"),
+        (TINY + TINY_ROW.replace("q0f32", "q4f16_0") + "tensor_parallel_shards = 5\n", r"tensor_parallel_shards: q4f16_0: the transposed layout KN"),
         (TINY + "[[release]]\nmodels = ['olmo-tiny']\n", r"release\[0\]: quantizations is missing"),
         (HF + 'revision = "main"\n' + ROW, r"models.m.revision: 'main' is not a commit .*moves"),
         (HF + ROW, "models.m: revision is missing"),

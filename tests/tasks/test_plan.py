@@ -143,3 +143,34 @@ targets = ["linux-x86_64-cpu"]
     params = json.loads(node.params)
     assert params["gguf"] == "m-q8_0.gguf"
     assert "weights" not in params
+
+
+def test_rows_of_several_devices(tmp_path: Path) -> None:
+    path = tmp_path / "matrix.toml"
+    row = """
+[[release]]
+models = ["olmo-tiny"]
+quantizations = ["q4f16_1"]
+windows = [512]
+targets = ["linux-x86_64-cpu"]
+tensor_parallel_shards = 5
+"""
+    path.write_text((ROOT / "matrix.toml").read_text() + row + row + "presharded = true\n")
+    nodes, plain = plan(load(path)).nodes, plan(load(ROOT / "matrix.toml")).nodes
+    assert all(nodes[name] == node for name, node in plain.items())
+    target = "linux-x86_64-cpu"
+    assert set(nodes) - set(plain) == {
+        "convert:olmo-tiny:q4f16_1-tp5",
+        "gen_config:olmo-tiny:q4f16_1:512-tp5",
+        "lower:olmo-tiny:q4f16_1:512-tp5:llvm",
+        *(
+            f"{kind}:olmo-tiny:q4f16_1:512-tp5{way}:{target}"
+            for kind in ("compile", "verify", "package")
+            for way in ("", "-presharded")
+        ),
+    }
+    convert = json.loads(nodes["convert:olmo-tiny:q4f16_1-tp5"].params)
+    assert convert == {"quantization": "q4f16_1", "shards": 5}
+    config = json.loads(nodes["gen_config:olmo-tiny:q4f16_1:512-tp5"].params)
+    assert config["tensor_parallel_shards"] == 5
+    assert "pipeline_parallel_stages" not in config

@@ -170,7 +170,7 @@ tensor_parallel_shards = 5
         ),
     }
     convert = json.loads(nodes["convert:olmo-tiny:q4f16_1-tp5"].params)
-    assert convert == {"quantization": "q4f16_1", "shards": 5}
+    assert convert == {"quantization": QUANTIZATIONS["q4f16_1"].to_json(), "shards": 5}
     config = json.loads(nodes["gen_config:olmo-tiny:q4f16_1:512-tp5"].params)
     assert config["tensor_parallel_shards"] == 5
     assert "pipeline_parallel_stages" not in config

@@ -19,7 +19,15 @@ from olmo.kernels import host_of_kernels
 # Below this, numpy is done before kernels are compiled.
 WORTH_COMPILING = 200_000_000  # parameters
 
-_SOURCES = ("codec.py", "codec_kernels.py", "kernel_library.py", "link.py")
+_SOURCES = (
+    "codec.py",
+    "codec_kernels.py",
+    "float8_formats.py",
+    "float_kernels.py",
+    "kernel_library.py",
+    "link.py",
+    "zig.py",
+)
 _TOOLS = ("apache-tvm", "apache-tvm-ffi", "ziglang")
 
 

@@ -26,6 +26,13 @@ HOSTS: Mapping[str, Mapping[str, Any]] = {
         "mcpu": "x86-64-v3",
         "mattr": ["-fma"],
     },
+    # ARMv8-A always has fused operations, but there is nothing in the kernels that they would fit.
+    "linux-aarch64": {
+        "kind": "llvm",
+        "mtriple": "aarch64-unknown-linux-gnu",
+        "mcpu": "generic",
+        "mattr": ["+neon"],
+    },
 }
 
 
@@ -37,6 +44,17 @@ def build_kernels(host: str, output: Path, work: Path) -> None:
     Raises:
         OlmoError: no such host (with a suggestion), or the linker is missing or fails.
     """
+    objects = work / "kernels.o"
+    compiled(host).write_to_file(str(objects), "o")
+    link([objects], output, str(HOSTS[host]["mtriple"]), work)
+
+
+def compiled(host: str) -> Any:
+    """Return TVM's module of the kernels for machines of the kind `host`.
+
+    Raises:
+        OlmoError: no such host (with a suggestion).
+    """
     if host not in HOSTS:
         raise unknown("host of kernels", host, HOSTS)
     target = tvm.target.Target(dict(HOSTS[host]))
@@ -47,7 +65,4 @@ def build_kernels(host: str, output: Path, work: Path) -> None:
             tirx.transform.LowerIntrin(),
         ):
             module = step(module)
-        built = tvm.get_global_func("target.build.llvm")(module, target)
-    objects = work / "kernels.o"
-    built.write_to_file(str(objects), "o")
-    link([objects], output, str(HOSTS[host]["mtriple"]), work)
+        return tvm.get_global_func("target.build.llvm")(module, target)

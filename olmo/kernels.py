@@ -105,9 +105,10 @@ def codecs(libraries: Path | None) -> Codecs:
 
 def host_of_kernels() -> str | None:
     """Return the kind of host that this machine is, None if kernels are made for none such."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return None
-    return "linux-x86_64" if _cpu_features() >= _X86_64_V3 else None
+    machine = platform.machine() if sys.platform == "linux" else ""
+    if machine == "aarch64":  # what the kernels use, every such processor has
+        return "linux-aarch64"
+    return "linux-x86_64" if machine == "x86_64" and _cpu_features() >= _X86_64_V3 else None
 
 
 def _cpu_features() -> frozenset[str]:

@@ -58,7 +58,7 @@ WEIGHTS = tuple(pattern for choice in FORMATS for pattern in choice.patterns)
 CONVERTED = ("tensor-cache.json", "tensor-cache-b16.json", "params_shard_*.bin")
 
 # Where conversion has kernels. All are made on every machine, so that keys are the same everywhere.
-KERNEL_HOSTS = ("linux-x86_64",)
+KERNEL_HOSTS = ("linux-x86_64", "linux-aarch64")
 
 # Host CPUs, by LLVM's triple, whose libraries verification runs.
 EXECUTED = ("x86_64-unknown-linux-gnu",)

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -6,24 +7,49 @@ import pytest
 
 from olmo.codec import file_name
 from olmo.errors import OlmoError
-from olmo.kernel_library import HOSTS, build_kernels
-from olmo.kernels import host_of_kernels
+from olmo.kernel_cache import _SOURCES
+from olmo.kernel_library import HOSTS, build_kernels, compiled
 from tasks.plan import KERNEL_HOSTS
+
+OLMO = Path(__file__).resolve().parents[2] / "olmo"
 
 
 def test_the_same_bytes_in_another_process(tmp_path: Path, kernels: Path) -> None:
-    host = str(host_of_kernels())
-    (tmp_path / "w").mkdir()
-    script = "import sys; from pathlib import Path; from olmo.kernel_library import build_kernels\n"
-    script += "build_kernels(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))"
-    arguments = (host, str(tmp_path / "other.so"), str(tmp_path / "w"))
+    script = (
+        "from pathlib import Path\n"
+        "from olmo.codec import file_name\n"
+        "from olmo.kernel_library import HOSTS, build_kernels\n"
+        "for host in HOSTS:\n"
+        "    Path('w', host).mkdir(parents=True)\n"
+        "    build_kernels(host, Path(file_name(host)), Path('w', host))\n"
+    )
     subprocess.run(
-        [sys.executable, "-c", script, *arguments],
+        [sys.executable, "-c", script],
         env={"PYTHONPATH": ":".join(filter(None, sys.path)), "PYTHONHASHSEED": "5", "TZ": "UTC"},
         cwd=tmp_path,
         check=True,
     )
-    assert (tmp_path / "other.so").read_bytes() == (kernels / file_name(host)).read_bytes()
+    for host in HOSTS:
+        assert (tmp_path / file_name(host)).read_bytes() == (kernels / file_name(host)).read_bytes()
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_product_and_a_sum_are_two_roundings(host: str) -> None:
+    assembly = compiled(host).inspect_source("asm")
+    instructions = set(re.findall(r"^\t([a-z0-9.]+)", assembly, re.MULTILINE))
+    assert instructions & {"fmul", "vmulps"}
+    fused = re.compile(r"v?fn?m(la|ls|add|sub)")
+    assert not [name for name in instructions if fused.match(name)]
+
+
+def test_the_kept_kernels_are_named_by_all_they_are_made_of() -> None:
+    pending, found = ["kernel_library"], set[str]()
+    while pending:
+        path = OLMO / f"{pending.pop()}.py"
+        if path.exists() and path.name not in found:
+            found.add(path.name)
+            pending += re.findall(r"^from olmo\.(\w+) import", path.read_text(), re.MULTILINE)
+    assert set(_SOURCES) == found - {"errors.py"}
 
 
 def test_an_unknown_host(tmp_path: Path) -> None:

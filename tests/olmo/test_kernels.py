@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from olmo.codec import CODECS, NARROW, Codec, Dtype, file_name
 from olmo.errors import OlmoError
 from olmo.floats import F32
-from olmo.kernels import Codecs, Kernels, codecs
+from olmo.kernels import Codecs, Kernels, codecs, host_of_kernels
 from olmo.numpy_codec import NumpyCodecs
 from tests.olmo.encoded import encode
+from tests.olmo.kernel_digest import digest
 from tests.olmo.matrices import SCALES, matrices
 
 # Beyond float16, for codecs of other dtypes.
@@ -100,6 +101,27 @@ def test_widening(compiled: Codecs, dtype: Dtype, bits: list[int]) -> None:
     assert found[~nan].tobytes() == expected[~nan].tobytes()
 
 
+def test_many_bits_in_one_number(compiled: Codecs) -> None:
+    assert digest(compiled) == digest(NumpyCodecs())
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "host"),
+    [
+        ("linux", "aarch64", "linux-aarch64"),
+        ("linux", "riscv64", None),
+        ("darwin", "arm64", None),
+        ("win32", "AMD64", None),
+    ],
+)
+def test_the_host_that_a_machine_is(
+    monkeypatch: pytest.MonkeyPatch, system: str, machine: str, host: str | None
+) -> None:
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert host_of_kernels() == host
+
+
 def test_arrays_of_another_form_are_refused(compiled: Codecs) -> None:
     w = np.ones((2, 64), np.float32)
     codec = Codec("float16", "float16")
@@ -117,8 +139,8 @@ def test_without_a_library_numpy_converts(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_library(tmp_path: Path, kernels: Path) -> None:
-    (name,) = (path.name for path in kernels.iterdir())
-    assert name == file_name("linux-x86_64")
+    name = file_name(str(host_of_kernels()))
+    assert (kernels / name).exists()
     (tmp_path / name).write_bytes(b"broken")
     with pytest.raises(OlmoError, match="not a library of conversion kernels"):
         codecs(tmp_path)

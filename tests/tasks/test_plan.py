@@ -26,10 +26,10 @@ def default(matrix: Matrix) -> Graph:
     return plan(matrix)
 
 
-def test_the_default_matrix_makes_35_nodes(default: Graph) -> None:
+def test_the_default_matrix_makes_36_nodes(default: Graph) -> None:
     counts = {kind: sum(node.kind == kind for node in default.nodes.values()) for kind in KINDS}
     assert counts == {
-        "download": 1, "kernels": 1, "convert": 3, "gen_config": 6, "lower": 6,
+        "download": 1, "kernels": 2, "convert": 3, "gen_config": 6, "lower": 6,
         "compile": 6, "verify": 6, "package": 6,
     }  # fmt: skip
 
@@ -54,7 +54,9 @@ def test_every_row_ends_in_a_package(matrix: Matrix, default: Graph) -> None:
 def test_conversion_depends_on_no_window_template_or_target(default: Graph) -> None:
     node = default.nodes["convert:olmo-tiny:q4f16_1"]
     assert json.loads(node.params) == {"quantization": QUANTIZATIONS["q4f16_1"].to_json()}
-    assert producers(node) == ("download:olmo-tiny", "source:olmo-tiny", "kernels:linux-x86_64")
+    assert producers(node) == (
+        "download:olmo-tiny", "source:olmo-tiny", "kernels:linux-x86_64", "kernels:linux-aarch64"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("encoding", "said"), [("raw", {"encoding": "raw"}), ("f32-to-bf16", {})])
@@ -103,7 +105,7 @@ targets = ["linux-x86_64-cpu"]
 """)
     found = plan(load(path))
     assert not found.sources
-    reads = ("download:big", "kernels:linux-x86_64")
+    reads = ("download:big", "kernels:linux-x86_64", "kernels:linux-aarch64")
     assert producers(found.nodes["convert:big:q0f32"]) == reads
     params = json.loads(found.nodes["download:big"].params)
     assert (params["repo"], params["revision"]) == ("owner/name", REVISION)

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from cache.digest import Digest
 from cache.local import LocalStore
+from cache.tiered import TieredStore
 from tasks.board import Board
 from tasks.errors import BuildError
 from tasks.keys import Keys
@@ -52,7 +53,9 @@ quantizations = ["q4f16_1"]
 windows = [256]
 targets = ["linux-x86_64-cpu"]
 """)
-    return Workspace(tmp_path, ROOT, plan(load(matrix)), LocalStore(store or tmp_path / "store"))
+    return Workspace(
+        tmp_path, ROOT, plan(load(matrix)), TieredStore(LocalStore(store or tmp_path / "store"))
+    )
 
 
 def place(directory: Path, files: list[Path]) -> Path:

@@ -12,7 +12,7 @@ import sys
 NEEDED = (3, 11)
 HERE = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(HERE, ".venv")
-EXTRAS = ("cuda", "test", "train")
+EXTRAS = ("cuda", "remote", "test", "train")
 
 
 def fail(message, hint):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cache.credentials import Credentials
     from cache.transport import Transport
 
-SCHEMES = ("http", "https")
+SCHEMES = ("http", "https", "grpc", "grpcs")
 
 
 def check_address(address: str) -> None:
@@ -54,6 +54,17 @@ def connect(address: str, credentials: Credentials) -> RemoteStore:
 
 
 def _transport(address: str, credentials: Credentials) -> Transport:
-    from cache.http_transport import HttpTransport  # noqa: PLC0415  each protocol has its packages
+    """Each protocol is imported when it is used, and has packages of its own."""
+    scheme = urlsplit(address).scheme
+    try:
+        if scheme in ("grpc", "grpcs"):
+            from cache.grpc_transport import GrpcTransport  # noqa: PLC0415
+
+            return GrpcTransport(address, credentials)
+    except ImportError as error:
+        raise CacheError(
+            f"{scheme}:// needs the package {error.name}", "run: python3 bootstrap.py remote"
+        ) from None
+    from cache.http_transport import HttpTransport  # noqa: PLC0415
 
     return HttpTransport(address, credentials)

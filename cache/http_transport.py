@@ -34,6 +34,7 @@ _BUSY = frozenset((408, 425, 429, 500, 502, 503, 504))
 _REDIRECTS = 5
 _AGENT = "olmill"
 _SHORT = 1 << 16
+_CONNECT = 10.0  # seconds until a server that is there has accepted a connection
 _PORTS = {"http": 80, "https": 443}
 _CHECK = "check the address of the remote cache"
 _LATER = "try again later"
@@ -100,7 +101,7 @@ class HttpTransport:
 
     def get_entry(self, key: Digest) -> bytes | None:
         """Return the message under a key, or None."""
-        with self._get(f"/ac/{key.hash}", {}, MAX_ENTRY_BYTES) as response:
+        with self._get(f"/ac/{key.hash}", {}, 0) as response:
             if response is None:
                 return None
             declared = response.length
@@ -234,7 +235,7 @@ class _Connection:
     """A connection to one origin, for one exchange after another."""
 
     def __init__(self, inner: http.client.HTTPConnection, origin: Origin, seconds: float) -> None:
-        inner.timeout = seconds
+        inner.timeout = min(seconds, _CONNECT)
         self.origin = origin
         self._inner: Any = inner  # its socket is replaced by one with time limits
         self._seconds = seconds

@@ -1,5 +1,6 @@
 # mypy: ignore-errors
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -138,3 +139,132 @@ class ActionResult(_message.Message):
     output_directory_symlinks: _containers.RepeatedCompositeFieldContainer[OutputSymlink]
     output_symlinks: _containers.RepeatedCompositeFieldContainer[OutputSymlink]
     def __init__(self, output_files: _Optional[_Iterable[_Union[OutputFile, _Mapping]]] = ..., output_directories: _Optional[_Iterable[_Union[OutputDirectory, _Mapping]]] = ..., exit_code: _Optional[int] = ..., output_file_symlinks: _Optional[_Iterable[_Union[OutputSymlink, _Mapping]]] = ..., output_directory_symlinks: _Optional[_Iterable[_Union[OutputSymlink, _Mapping]]] = ..., output_symlinks: _Optional[_Iterable[_Union[OutputSymlink, _Mapping]]] = ...) -> None: ...
+
+class FindMissingBlobsRequest(_message.Message):
+    __slots__ = ("instance_name", "blob_digests")
+    INSTANCE_NAME_FIELD_NUMBER: _ClassVar[int]
+    BLOB_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    instance_name: str
+    blob_digests: _containers.RepeatedCompositeFieldContainer[Digest]
+    def __init__(self, instance_name: _Optional[str] = ..., blob_digests: _Optional[_Iterable[_Union[Digest, _Mapping]]] = ...) -> None: ...
+
+class FindMissingBlobsResponse(_message.Message):
+    __slots__ = ("missing_blob_digests",)
+    MISSING_BLOB_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    missing_blob_digests: _containers.RepeatedCompositeFieldContainer[Digest]
+    def __init__(self, missing_blob_digests: _Optional[_Iterable[_Union[Digest, _Mapping]]] = ...) -> None: ...
+
+class Status(_message.Message):
+    __slots__ = ("code", "message")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+
+class BatchUpdateBlobsRequest(_message.Message):
+    __slots__ = ("instance_name", "requests")
+    class Request(_message.Message):
+        __slots__ = ("digest", "data")
+        DIGEST_FIELD_NUMBER: _ClassVar[int]
+        DATA_FIELD_NUMBER: _ClassVar[int]
+        digest: Digest
+        data: bytes
+        def __init__(self, digest: _Optional[_Union[Digest, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+    INSTANCE_NAME_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    instance_name: str
+    requests: _containers.RepeatedCompositeFieldContainer[BatchUpdateBlobsRequest.Request]
+    def __init__(self, instance_name: _Optional[str] = ..., requests: _Optional[_Iterable[_Union[BatchUpdateBlobsRequest.Request, _Mapping]]] = ...) -> None: ...
+
+class BatchUpdateBlobsResponse(_message.Message):
+    __slots__ = ("responses",)
+    class Response(_message.Message):
+        __slots__ = ("digest", "status")
+        DIGEST_FIELD_NUMBER: _ClassVar[int]
+        STATUS_FIELD_NUMBER: _ClassVar[int]
+        digest: Digest
+        status: Status
+        def __init__(self, digest: _Optional[_Union[Digest, _Mapping]] = ..., status: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
+    RESPONSES_FIELD_NUMBER: _ClassVar[int]
+    responses: _containers.RepeatedCompositeFieldContainer[BatchUpdateBlobsResponse.Response]
+    def __init__(self, responses: _Optional[_Iterable[_Union[BatchUpdateBlobsResponse.Response, _Mapping]]] = ...) -> None: ...
+
+class BatchReadBlobsRequest(_message.Message):
+    __slots__ = ("instance_name", "digests")
+    INSTANCE_NAME_FIELD_NUMBER: _ClassVar[int]
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    instance_name: str
+    digests: _containers.RepeatedCompositeFieldContainer[Digest]
+    def __init__(self, instance_name: _Optional[str] = ..., digests: _Optional[_Iterable[_Union[Digest, _Mapping]]] = ...) -> None: ...
+
+class BatchReadBlobsResponse(_message.Message):
+    __slots__ = ("responses",)
+    class Response(_message.Message):
+        __slots__ = ("digest", "data", "status")
+        DIGEST_FIELD_NUMBER: _ClassVar[int]
+        DATA_FIELD_NUMBER: _ClassVar[int]
+        STATUS_FIELD_NUMBER: _ClassVar[int]
+        digest: Digest
+        data: bytes
+        status: Status
+        def __init__(self, digest: _Optional[_Union[Digest, _Mapping]] = ..., data: _Optional[bytes] = ..., status: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
+    RESPONSES_FIELD_NUMBER: _ClassVar[int]
+    responses: _containers.RepeatedCompositeFieldContainer[BatchReadBlobsResponse.Response]
+    def __init__(self, responses: _Optional[_Iterable[_Union[BatchReadBlobsResponse.Response, _Mapping]]] = ...) -> None: ...
+
+class GetActionResultRequest(_message.Message):
+    __slots__ = ("instance_name", "action_digest")
+    INSTANCE_NAME_FIELD_NUMBER: _ClassVar[int]
+    ACTION_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    instance_name: str
+    action_digest: Digest
+    def __init__(self, instance_name: _Optional[str] = ..., action_digest: _Optional[_Union[Digest, _Mapping]] = ...) -> None: ...
+
+class UpdateActionResultRequest(_message.Message):
+    __slots__ = ("instance_name", "action_digest", "action_result")
+    INSTANCE_NAME_FIELD_NUMBER: _ClassVar[int]
+    ACTION_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ACTION_RESULT_FIELD_NUMBER: _ClassVar[int]
+    instance_name: str
+    action_digest: Digest
+    action_result: ActionResult
+    def __init__(self, instance_name: _Optional[str] = ..., action_digest: _Optional[_Union[Digest, _Mapping]] = ..., action_result: _Optional[_Union[ActionResult, _Mapping]] = ...) -> None: ...
+
+class GetCapabilitiesRequest(_message.Message):
+    __slots__ = ("instance_name",)
+    INSTANCE_NAME_FIELD_NUMBER: _ClassVar[int]
+    instance_name: str
+    def __init__(self, instance_name: _Optional[str] = ...) -> None: ...
+
+class DigestFunction(_message.Message):
+    __slots__ = ()
+    class Value(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNKNOWN: _ClassVar[DigestFunction.Value]
+        SHA256: _ClassVar[DigestFunction.Value]
+    UNKNOWN: DigestFunction.Value
+    SHA256: DigestFunction.Value
+    def __init__(self) -> None: ...
+
+class ActionCacheUpdateCapabilities(_message.Message):
+    __slots__ = ("update_enabled",)
+    UPDATE_ENABLED_FIELD_NUMBER: _ClassVar[int]
+    update_enabled: bool
+    def __init__(self, update_enabled: bool = ...) -> None: ...
+
+class CacheCapabilities(_message.Message):
+    __slots__ = ("digest_functions", "action_cache_update_capabilities", "max_batch_total_size_bytes")
+    DIGEST_FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
+    ACTION_CACHE_UPDATE_CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    MAX_BATCH_TOTAL_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    digest_functions: _containers.RepeatedScalarFieldContainer[DigestFunction.Value]
+    action_cache_update_capabilities: ActionCacheUpdateCapabilities
+    max_batch_total_size_bytes: int
+    def __init__(self, digest_functions: _Optional[_Iterable[_Union[DigestFunction.Value, str]]] = ..., action_cache_update_capabilities: _Optional[_Union[ActionCacheUpdateCapabilities, _Mapping]] = ..., max_batch_total_size_bytes: _Optional[int] = ...) -> None: ...
+
+class ServerCapabilities(_message.Message):
+    __slots__ = ("cache_capabilities",)
+    CACHE_CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    cache_capabilities: CacheCapabilities
+    def __init__(self, cache_capabilities: _Optional[_Union[CacheCapabilities, _Mapping]] = ...) -> None: ...

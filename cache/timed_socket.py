@@ -10,10 +10,11 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+from cache.transport import SLOWEST
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SLOWEST = 64 << 10  # bytes a second: who gives less is not waited for
 _BUFFER = 1 << 18
 
 
@@ -36,7 +37,7 @@ class TimedSocket:
 
     def begin(self, size: int) -> None:
         """Begin an exchange of about so many bytes."""
-        self._end = self._clock() + self._seconds + size / _SLOWEST
+        self._end = self._clock() + self._seconds + size / SLOWEST
 
     def sendall(self, data: Any) -> None:
         """Send all of `data`; TimeoutError if the time is up."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from cache.digest import Digest
 
+SLOWEST = 64 << 10  # bytes a second: who gives less is not waited for
 MAX_ENTRY_BYTES = 16 << 20  # of a result: more than a hundred thousand outputs
 
 

@@ -135,6 +135,11 @@ class SerialRunner(NodeRunner):
 class ProcessRunner(NodeRunner, MRunner):  # type: ignore[misc]  # doit has no type information
     """Nodes in forked children, which end when this process does."""
 
+    def run_tasks(self, task_dispatcher: Any) -> None:
+        """Run, without sharing connections with the children."""
+        self.session.workspace.shared.close()
+        super().run_tasks(task_dispatcher)
+
     def execute_task_subprocess(self, job_q: Any, result_q: Any, reporter_class: Any) -> None:
         """Run tasks in a child until there are no more, or the parent is gone."""
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
@@ -220,7 +225,9 @@ class Run(cmd_run.Run):  # type: ignore[misc]  # doit has no type information
         if single:
             _without_dependencies(self.control)
         session.workspace.shared.required = require_remote
-        runner_class = _runner_class(num_process, par_type)
+        shared = session.workspace.shared
+        forks = not (num_process and shared.reads) or shared.remote is None or shared.remote.forks
+        runner_class = _runner_class(num_process, par_type if forks else "thread")
         runner_class.session = session
         runner_class.asked = _asked(self.control) if self.sel_tasks else ()
         runner_class.dist = not no_dist

@@ -55,6 +55,7 @@ TVM = {
 NETWORK = {
     "tasks/actions/hub.py",
     "cache/connect.py",  # takes addresses apart
+    "cache/grpc_transport.py",
     "cache/http_transport.py",
     "cache/timed_socket.py",
 }
@@ -149,7 +150,16 @@ def test_tvm_is_imported_only_where_models_are_traced_compiled_or_run() -> None:
 
 
 def test_the_network_is_used_only_by_the_download_and_remote_stores() -> None:
-    for top in ("socket", "http", "urllib", "huggingface_hub", "requests", "httpx"):
+    for top in (
+        "socket",
+        "http",
+        "urllib",
+        "huggingface_hub",
+        "requests",
+        "httpx",
+        "grpc",
+        "obstore",
+    ):
         assert importers(top) <= NETWORK, top
 
 
@@ -177,7 +187,10 @@ def test_nothing_untrusted_is_executed() -> None:
         ("olmo.embedded", "tvm numpy torch"),
         ("olmo.verification", "tvm numpy"),
         ("cache.local", "tvm numpy doit olmo"),
-        ("tasks.graph", "tvm numpy rich huggingface_hub tokenizers safetensors http.client ssl"),
+        (
+            "tasks.graph",
+            "tvm numpy rich huggingface_hub tokenizers safetensors http.client ssl grpc",
+        ),
         ("tasks.run", "tvm numpy rich huggingface_hub tokenizers safetensors"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+CASD = shutil.which("buildbox-casd") or shutil.which(
+    "buildbox-casd", path=str(Path(__file__).parents[2] / ".ci" / "tools")
+)
 
 NGINX_CONFIG = """
 daemon off; master_process off; pid {place}/pid; error_log {place}/error.log;
@@ -65,16 +70,11 @@ def running(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Server:
-    """A running server, and its files."""
+    """A running server, its files, and how to make it forget everything."""
 
     address: str
     files: Path
-
-    def clear(self) -> None:
-        """Forget everything."""
-        for name in ("ac", "cas"):
-            shutil.rmtree(self.files / name)
-            (self.files / name).mkdir()
+    clear: Callable[[], None]
 
 
 @contextlib.contextmanager
@@ -88,8 +88,35 @@ def nginx(place: Path, *, tls: str = "", more: str = "") -> Iterator[Server]:
     config = place / "nginx.conf"
     config.write_text(NGINX_CONFIG.format(place=place, port=port, tls=tls, more=more))
     command = [NGINX, "-p", str(place), "-c", str(config), "-e", str(place / "error.log")]
+    files = place / "files"
+
+    def clear() -> None:
+        for name in ("ac", "cas"):
+            shutil.rmtree(files / name)
+            (files / name).mkdir()
+
     with running(command, port, place / "output"):
-        yield Server(f"{'https' if tls else 'http'}://127.0.0.1:{port}", place / "files")
+        yield Server(f"{'https' if tls else 'http'}://127.0.0.1:{port}", files, clear)
 
 
-SERVERS: dict[str, Callable[[Path], contextlib.AbstractContextManager[Server]]] = {"http": nginx}
+@contextlib.contextmanager
+def casd(place: Path) -> Iterator[Server]:
+    """The Remote Execution API, with its files in `place / "files"`."""
+    if CASD is None:
+        pytest.skip("needs buildbox-casd (.ci/buildbox)")
+    port, files = free_port(), place / "files"
+    command = [CASD, f"--bind=127.0.0.1:{port}", str(files)]
+
+    def clear() -> None:
+        for path in files.rglob("*"):
+            if path.is_file() and re.fullmatch("[0-9a-f]{62,}", path.name):
+                path.unlink()
+
+    with running(command, port, place / "output"):
+        yield Server(f"grpc://127.0.0.1:{port}", files, clear)
+
+
+SERVERS: dict[str, Callable[[Path], contextlib.AbstractContextManager[Server]]] = {
+    "http": nginx,
+    "grpc": casd,
+}

@@ -1,0 +1,322 @@
+"""The Remote Execution API v2, as bazel-remote, Buildbarn, BuildGrid and buildbox-casd serve it.
+
+Its services Capabilities, ContentAddressableStorage and ActionCache, and ByteStream for what is too
+large for one message. https://github.com/bazelbuild/remote-apis
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import urllib.parse
+import uuid
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from cache import bytestream_pb2 as bytestream
+from cache import remote_execution_pb2 as reapi
+from cache import streaming
+from cache.errors import CorruptBlob, Interrupted, MissingBlob, RemoteUnavailable
+from cache.transport import MAX_ENTRY_BYTES, SLOWEST
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from cache.credentials import Credentials
+    from cache.digest import Digest
+    from cache.errors import CacheError
+
+M = TypeVar("M", bound=Message)
+
+_REAPI = "/build.bazel.remote.execution.v2."
+_CAS = _REAPI + "ContentAddressableStorage/"
+_ACTION_CACHE = _REAPI + "ActionCache/"
+_BYTE_STREAM = "/google.bytestream.ByteStream/"
+_SMALL = 1 << 20  # bytes of a blob that goes in one message, if the server takes that much
+_OVERHEAD = 1 << 12  # of a message beside the blob in it
+_DIGESTS = 20_000  # in one request: half of what a message may hold
+_MESSAGE = MAX_ENTRY_BYTES + (1 << 16)
+_OPTIONS = [
+    ("grpc.max_receive_message_length", _MESSAGE),
+    ("grpc.max_send_message_length", _MESSAGE),
+    ("grpc.use_local_subchannel_pool", 1),  # what one store does, no other one feels
+]
+_PASSING = frozenset(
+    (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.CANCELLED,
+    )
+)
+_FORBIDDEN = frozenset((grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED))
+
+
+class GrpcTransport:
+    """A `Transport` of the Remote Execution API at grpc://HOST[:PORT][/INSTANCE], or grpcs://.
+
+    seconds: the longest time for an exchange of no bytes.
+
+    Raises:
+        CacheError: the files of the credentials cannot be used.
+    """
+
+    forks = True
+    write_once = False
+
+    def __init__(self, address: str, credentials: Credentials, seconds: float = 30.0) -> None:
+        self.address = address.rstrip("/")
+        url = urllib.parse.urlsplit(self.address)
+        self._instance = url.path.strip("/")
+        self._seconds = seconds
+        host = url.hostname or ""
+        authorization = credentials.authorization(host)
+        self._metadata = (("authorization", authorization),) if authorization else None
+        self._tls: grpc.ChannelCredentials | None = None
+        if url.scheme == "grpcs":
+            credentials.context(own=True)  # says which file is wrong
+            self._tls = grpc.ssl_channel_credentials(*credentials.files())
+        self._target = f"{f'[{host}]' if ':' in host else host}:{url.port or _port(url.scheme)}"
+        self._lock = threading.Lock()
+        self._channel: grpc.Channel | None = None
+        self._process = os.getpid()
+        self._parents: list[grpc.Channel | None] = []  # kept: closing them is the parent's
+        self._limit: int | None = None
+        self._uploads: dict[Digest, str] = {}  # that were interrupted: their resources
+
+    def missing(self, digests: Collection[Digest]) -> set[Digest]:
+        """Return those of the blobs that the server does not have."""
+        wanted = list(digests)
+        found: set[Digest] = set()
+        for start in range(0, len(wanted), _DIGESTS):
+            request = reapi.FindMissingBlobsRequest(instance_name=self._instance)
+            for digest in wanted[start : start + _DIGESTS]:
+                request.blob_digests.add(hash=digest.hash, size_bytes=digest.size)
+            answer = self._call(_CAS + "FindMissingBlobs", request)
+            response = _parse(reapi.FindMissingBlobsResponse, answer)
+            missing = {(one.hash, one.size_bytes) for one in response.missing_blob_digests}
+            found.update(
+                one for one in wanted[start : start + _DIGESTS] if (one.hash, one.size) in missing
+            )
+        return found
+
+    def receive(self, digest: Digest, offset: int) -> Iterator[bytes]:
+        """Yield a blob's bytes from `offset` on."""
+        if digest.size <= self._batch_limit():
+            yield self._read_small(digest)[offset:]
+            return
+        resource = self._resource(f"blobs/{digest.hash}/{digest.size}")
+        request = bytestream.ReadRequest(resource_name=resource, read_offset=offset)
+        read: grpc.UnaryStreamMultiCallable[Message, bytes]
+        read = self._open().unary_stream(_BYTE_STREAM + "Read", _bytes)
+        call = read(request, timeout=self._time(digest.size), metadata=self._metadata)
+        size = offset
+        try:
+            for answer in call:
+                data: bytes = _parse(bytestream.ReadResponse, answer).data
+                size += len(data)
+                yield data
+        except grpc.RpcError as error:
+            raise self._told(error, digest) from None
+        finally:
+            call.cancel()
+        if size < digest.size:
+            raise Interrupted(f"{self.address}: the stream ended early")
+
+    def send(self, digest: Digest, source: BinaryIO) -> None:
+        """Store a blob, the content of a file; what was interrupted goes on where it stopped."""
+        if digest.size <= self._batch_limit():
+            self._write_small(digest, b"".join(streaming.send(source, digest)))
+            return
+        resource = self._uploads.get(digest)
+        offset = self._committed(resource) if resource else 0
+        if resource is None or not offset:
+            resource = self._resource(f"uploads/{uuid.uuid4()}/blobs/{digest.hash}/{digest.size}")
+        self._uploads[digest] = resource
+        self._write(digest, source, resource, offset)
+        del self._uploads[digest]
+
+    def get_entry(self, key: Digest) -> bytes | None:
+        """Return the message under a key, or None."""
+        request = reapi.GetActionResultRequest(
+            instance_name=self._instance, action_digest=_message(key)
+        )
+        try:
+            return self._call(_ACTION_CACHE + "GetActionResult", request)
+        except MissingBlob:
+            return None
+
+    def put_entry(self, key: Digest, entry: bytes) -> None:
+        """Store a message under a key, replacing an earlier one."""
+        request = reapi.UpdateActionResultRequest(
+            instance_name=self._instance,
+            action_digest=_message(key),
+            action_result=reapi.ActionResult.FromString(entry),
+        )
+        self._call(_ACTION_CACHE + "UpdateActionResult", request, len(entry))
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    def _read_small(self, digest: Digest) -> bytes:
+        request = reapi.BatchReadBlobsRequest(
+            instance_name=self._instance, digests=[_message(digest)]
+        )
+        answer = self._call(_CAS + "BatchReadBlobs", request, digest.size, digest)
+        for one in _parse(reapi.BatchReadBlobsResponse, answer).responses:
+            if (one.digest.hash, one.digest.size_bytes) == (digest.hash, digest.size):
+                self._check(one.status, digest)
+                data: bytes = one.data
+                return data
+        raise Interrupted(f"{self.address}: no answer about blob {digest}")
+
+    def _write_small(self, digest: Digest, data: bytes) -> None:
+        request = reapi.BatchUpdateBlobsRequest(
+            instance_name=self._instance, requests=[{"digest": _message(digest), "data": data}]
+        )
+        answer = self._call(_CAS + "BatchUpdateBlobs", request, digest.size)
+        responses = _parse(reapi.BatchUpdateBlobsResponse, answer).responses
+        if not responses:
+            raise Interrupted(f"{self.address}: no answer about blob {digest}")
+        for one in responses:
+            self._check(one.status, digest)
+
+    def _write(self, digest: Digest, source: BinaryIO, resource: str, offset: int) -> None:
+        """Stream a blob from `offset` on."""
+        failed: list[CorruptBlob] = []
+
+        def requests() -> Iterator[bytestream.WriteRequest]:
+            position = offset
+            try:
+                for part in streaming.send(source, digest, offset):
+                    ends = position + len(part) == digest.size
+                    yield bytestream.WriteRequest(
+                        resource_name=resource, write_offset=position, data=part, finish_write=ends
+                    )
+                    position += len(part)
+            except CorruptBlob as error:  # grpc would log it and say something else
+                failed.append(error)
+
+        write: grpc.StreamUnaryMultiCallable[Message, bytes]
+        write = self._open().stream_unary(_BYTE_STREAM + "Write", _bytes)
+        try:
+            answer = write(requests(), timeout=self._time(digest.size), metadata=self._metadata)
+            committed = _parse(bytestream.WriteResponse, answer).committed_size
+        except grpc.RpcError as error:
+            raise failed[0] if failed else self._told(error, digest) from None
+        if failed:
+            raise failed[0]
+        if committed != digest.size:
+            raise Interrupted(f"{self.address}: {committed} bytes of blob {digest} were stored")
+
+    def _committed(self, resource: str) -> int:
+        """Return how much of an interrupted upload the server has; 0 if it does not know."""
+        request = bytestream.QueryWriteStatusRequest(resource_name=resource)
+        try:
+            answer = self._call(_BYTE_STREAM + "QueryWriteStatus", request)
+            found = _parse(bytestream.QueryWriteStatusResponse, answer)
+        except (MissingBlob, RemoteUnavailable, CorruptBlob):
+            return 0
+        return 0 if found.complete else int(found.committed_size)
+
+    def _batch_limit(self) -> int:
+        """Return the size of the largest blob that goes in one message; asks the server once.
+
+        Raises:
+            RemoteUnavailable: the server has other digests than sha256.
+        """
+        if self._limit is None:
+            request = reapi.GetCapabilitiesRequest(instance_name=self._instance)
+            answer = self._call(_REAPI + "Capabilities/GetCapabilities", request)
+            found = _parse(reapi.ServerCapabilities, answer).cache_capabilities
+            if reapi.DigestFunction.SHA256 not in (found.digest_functions or (1,)):
+                raise RemoteUnavailable(f"{self.address}: has no sha256", "use another server")
+            declared = found.max_batch_total_size_bytes or _SMALL  # 0: no limit of its own
+            self._limit = max(0, min(_SMALL, declared - _OVERHEAD))
+        return self._limit
+
+    def _call(
+        self, method: str, request: Message, size: int = 0, digest: Digest | None = None
+    ) -> bytes:
+        """Return the answer to a single request, as it came."""
+        call: grpc.UnaryUnaryMultiCallable[Message, bytes]
+        call = self._open().unary_unary(method, _bytes)
+        try:
+            return call(request, timeout=self._time(size), metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._told(error, digest) from None
+
+    def _open(self) -> grpc.Channel:
+        with self._lock:
+            if self._process != os.getpid():
+                self._parents.append(self._channel)
+                self._channel, self._process = None, os.getpid()
+            if self._channel is None:
+                if self._tls is None:
+                    self._channel = grpc.insecure_channel(self._target, _OPTIONS)
+                else:
+                    self._channel = grpc.secure_channel(self._target, self._tls, _OPTIONS)
+            return self._channel
+
+    def _told(self, error: grpc.RpcError, digest: Digest | None) -> CacheError:
+        """Return an error of the connection in the words of a store."""
+        code, details = error.code(), error.details() or ""
+        if code is grpc.StatusCode.NOT_FOUND:
+            return MissingBlob(f"{f'blob {digest}' if digest else 'it'} is not there")
+        text = f"{self.address}: {code.name.lower().replace('_', ' ')}"
+        said = "".join(c if c.isprintable() else " " for c in details[:120])
+        text += f" ({said})" if said else ""
+        if code in _FORBIDDEN:
+            return RemoteUnavailable(text, "check the token, the netrc file or the certificate")
+        if code in _PASSING:
+            return Interrupted(text, "check the address, or try again later")
+        return RemoteUnavailable(text, "check the address and the instance of the remote cache")
+
+    def _check(self, status: reapi.Status, digest: Digest) -> None:
+        """Raise what a status within an answer means."""
+        if status.code == grpc.StatusCode.NOT_FOUND.value[0]:
+            raise MissingBlob(f"blob {digest} is not there")
+        if status.code:
+            known = {code.value[0]: code for code in grpc.StatusCode}
+            code = known.get(status.code, grpc.StatusCode.UNKNOWN)
+            kind = Interrupted if code in _PASSING else RemoteUnavailable
+            raise kind(f"{self.address}: {code.name.lower()} for blob {digest}")
+
+    def _resource(self, name: str) -> str:
+        return f"{self._instance}/{name}" if self._instance else name
+
+    def _time(self, size: int) -> float:
+        return self._seconds + size / SLOWEST
+
+
+def _message(digest: Digest) -> reapi.Digest:
+    return reapi.Digest(hash=digest.hash, size_bytes=digest.size)
+
+
+def _bytes(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _parse(kind: type[M], data: bytes) -> M:
+    """Return an untrusted message.
+
+    Raises:
+        CorruptBlob: it is none.
+    """
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise CorruptBlob(f"not a {kind.DESCRIPTOR.name}") from None
+
+
+def _port(scheme: str) -> int:
+    return 443 if scheme == "grpcs" else 80

@@ -1,0 +1,81 @@
+"""The Remote Execution API, as a real buildbox-casd serves it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cache.connect import connect
+from cache.credentials import Credentials
+from cache.errors import CorruptBlob, RemoteUnavailable
+from cache.testing import StoreContract
+from tests.cache.servers import Server, casd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cache.digest import Digest
+    from cache.store import Store
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with casd(tmp_path_factory.mktemp("casd")) as server:
+        yield server
+
+
+class TestCasd(StoreContract):
+    finds_damage_unread = False
+
+    @pytest.fixture
+    def store(self, server: Server) -> Iterator[Store]:
+        server.clear()
+        self.files = server.files
+        with contextlib.closing(connect(server.address, Credentials())) as store:
+            yield store
+
+    def damage_blob(self, store: Store, digest: Digest, data: bytes | None) -> None:
+        del store
+        if data is not None and len(data) > digest.size:
+            pytest.skip("the server gives no more bytes than the digest says")
+        _overwrite(_place(self.files / "cas", digest), data)
+
+    def damage_result(self, store: Store, key: Digest, data: bytes | None) -> None:
+        del store
+        _overwrite(_place(self.files / "actioncache", key), data)
+
+    def move_result(self, store: Store, key: Digest, other: Digest) -> None:
+        del store
+        target = _place(self.files / "actioncache", other)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(_place(self.files / "actioncache", key), target)
+
+    def test_a_damaged_blob_is_healed_by_writing_it(self, store: Store) -> None:
+        """The server keeps what it has; it is not served all the same."""
+        digest = store.write(b"precious")
+        self.damage_blob(store, digest, b"Precious")
+        store.write(b"precious")
+        with pytest.raises(CorruptBlob):
+            store.read(digest)
+
+
+def test_an_instance_is_part_of_the_address(server: Server) -> None:
+    """This server has but one, without a name, and says so."""
+    with contextlib.closing(connect(f"{server.address}/some/instance", Credentials())) as store:
+        with pytest.raises(RemoteUnavailable, match="invalid argument") as caught:
+            store.write(b"x")
+        assert caught.value.hint
+
+
+def _place(directory: Path, digest: Digest) -> Path:
+    return directory / "objects" / digest.hash[:2] / digest.hash[2:]
+
+
+def _overwrite(path: Path, data: bytes | None) -> None:
+    path.unlink()
+    if data is not None:
+        path.write_bytes(data)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,8 +33,17 @@ WEIGHTS = "checkpoint/model.safetensors"
 TENSOR = "model.layers.0.mlp.down_proj.weight"
 
 
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the kernels of conversion, which no mistake here has anything to do with."""
+    base = tmp_path_factory.mktemp("kernels")
+    clone(base / "p", base / "store", MATRIX).build("kernels")
+    return base / "store"
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Clone:
+def project(tmp_path: Path, kernels: Path) -> Clone:
+    shutil.copytree(kernels, tmp_path / "store")
     return clone(tmp_path / "p", tmp_path / "store", MATRIX)
 
 
@@ -72,6 +82,7 @@ def truncate(project: Clone) -> None:
         (lambda p: weights(p, lambda t: t.update({TENSOR: t[TENSOR].T.copy()})), "convert", TENSOR),
         (lambda p: weights(p, lambda t: t.update({TENSOR: t[TENSOR].astype(np.int32)})), "convert", TENSOR),
         (lambda p: weights(p, lambda t: t[TENSOR].__setitem__((0, 0), np.nan)), "convert", TENSOR),
+        (lambda p: weights(p, lambda t: t[TENSOR].__setitem__((0, 0), -np.inf)), "convert", TENSOR),
         (lambda p: index(p, "absent.safetensors"), "convert", "absent.safetensors"),
         (lambda p: index(p, "../../etc/passwd"), "convert", r"\.\./\.\./etc/passwd"),
         (lambda p: config(p, hidden_size=...), "download", "config.json.*hidden_size"),
@@ -140,6 +151,7 @@ def test_a_disk_that_is_full(project: Clone) -> None:
 
 
 def test_a_cache_that_is_no_directory(project: Clone) -> None:
+    shutil.rmtree(project.cache)
     project.cache.write_text("in the way")
     done = project.doit("convert")
     assert done.returncode != 0

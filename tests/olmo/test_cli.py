@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,6 +218,34 @@ def test_a_broken_checkpoint(model: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "goes beyond the end of the file" in lines[0]
     assert lines[1] == "hint: the file is truncated: download or copy it again"
     assert not (model / "out").exists()
+
+
+DOWN = "model.layers.1.mlp.down_proj.weight"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {DOWN: ...},
+        {DOWN: VALUES[DOWN].T.copy()},
+        {DOWN: VALUES[DOWN].astype(np.int32)},
+        {DOWN: np.where(VALUES[DOWN] > 0, VALUES[DOWN], np.float32(np.nan))},
+        {DOWN: np.where(VALUES[DOWN] > 0, VALUES[DOWN], np.float32(-np.inf))},
+        {"extra": np.zeros(1, np.float32)},
+    ],
+    ids=["missing", "shape", "dtype", "nan", "infinity", "extra"],
+)
+def test_what_is_refused_leaves_the_output_as_it_was(
+    model: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, Any]
+) -> None:
+    assert run(*convert(model)) == 0
+    before = {path.name: path.read_bytes() for path in (model / "out").iterdir()}
+    values = {**VALUES, **changed}
+    write_single(model, {name: value for name, value in values.items() if value is not ...})
+    capsys.readouterr()
+    assert next(iter(changed)) in errors(capsys, *convert(model))[0]
+    assert {path.name: path.read_bytes() for path in (model / "out").iterdir()} == before
+    assert not list(model.glob(".*")), "something is left beside it"
 
 
 def test_no_checkpoint(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,7 +210,7 @@ def _compile(arguments: argparse.Namespace) -> int:
     from olmo.build_library import build_library  # noqa: PLC0415  imports tvm
 
     sys.stderr.write(f"compiling {arguments.model} for {plan.target.name}\n")
-    build_library(plan)
+    build_library(plan, _cache_directory() / "wasm-runtime")
     sys.stderr.write(f"compiled, {plan.output.stat().st_size / 1e6:.1f} MB\n")
     sys.stdout.write(f"{plan.output}\n")
     return 0

@@ -23,6 +23,7 @@ from olmo.errors import OlmoError
 from olmo.link import link
 from olmo.optimization import optimization
 from olmo.target import Target
+from olmo.wasm.link import link as link_wasm
 
 
 def compile_library(
@@ -31,15 +32,17 @@ def compile_library(
     target: Target,
     output: Path,
     prefix: str | None = None,
+    runtime: Path | None = None,
     *,
     work: Path,
 ) -> None:
     """Build the library `output` of a lowered `module` for `target`.
 
     `metadata` is the JSON that `_metadata()` of the library returns with `memory_usage` added;
-    `prefix` that of the symbols of a static library; `work` is an existing scratch directory. The
-    library's bytes depend on `module`, `metadata`, `target` and `prefix` alone; `output` appears
-    whole or not at all.
+    `prefix` that of the symbols of a static library; `runtime` the directory of the runtime that a
+    library for WebAssembly is linked with (`olmo.wasm.runtime`); `work` is an existing scratch
+    directory. The library's bytes depend on `module`, `metadata`, `target`, `prefix` and `runtime`
+    alone; `output` appears whole or not at all.
 
     Raises:
         OlmoError: unknown optimisation level, or a compiler or the linker is missing or fails.
@@ -53,6 +56,10 @@ def compile_library(
     built = work / f"library{target.suffix}"
     if target.suffix == ".tar":
         archive(objects, built)
+    elif target.suffix == ".wasm":
+        if runtime is None:
+            raise OlmoError(f"a library {output.name} is linked with a runtime, which is not given")
+        link_wasm(objects, runtime, built, work)
     else:
         link(objects, built, target.triple, work)
     _publish(built, output)

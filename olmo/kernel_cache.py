@@ -4,29 +4,29 @@ They are kept in a directory of the user's, under a name that changes with every
 on: compiling takes as long as converting a billion parameters. A build has them in its own store.
 """
 
-import os
-import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import contextmanager
 from pathlib import Path
 
 from olmo.codec import file_name
 from olmo.kernels import host_of_kernels
+from olmo.user_cache import identity, is_trusted, keep
 
 # Below this, numpy is done before kernels are compiled.
 WORTH_COMPILING = 200_000_000  # parameters
 
-_SOURCES = (
-    "codec.py",
-    "codec_kernels.py",
-    "float8_formats.py",
-    "float_kernels.py",
-    "kernel_library.py",
-    "link.py",
-    "zig.py",
+_SOURCES = tuple(
+    Path(__file__).with_name(name)
+    for name in (
+        "codec.py",
+        "codec_kernels.py",
+        "float8_formats.py",
+        "float_kernels.py",
+        "kernel_library.py",
+        "link.py",
+        "zig.py",
+    )
 )
 _TOOLS = ("apache-tvm", "apache-tvm-ffi", "ziglang")
 
@@ -45,28 +45,15 @@ def kernels_for(parameters: int, cache: Path) -> Iterator[Path | None]:
     if host is None:
         yield None
         return
-    kept = cache / f"kernels-{_identity()}"
-    if _is_trusted(kept / file_name(host)):
+    kept = cache / f"kernels-{identity(_SOURCES, _TOOLS)}"
+    if is_trusted(kept / file_name(host)):
         yield kept
     elif parameters < WORTH_COMPILING:
         yield None
     else:
         with tempfile.TemporaryDirectory() as temporary:
             made = _build(host, Path(temporary))
-            yield kept if _keep(made, kept) else made.parent
-
-
-def _identity() -> str:
-    """Return a digest of what kernels are made from and with."""
-    digest = sha256()
-    for name in _SOURCES:
-        digest.update(Path(__file__).with_name(name).read_bytes())
-    for tool in _TOOLS:
-        try:
-            digest.update(f"{tool} {version(tool)}\n".encode())
-        except PackageNotFoundError:
-            digest.update(f"{tool}\n".encode())
-    return digest.hexdigest()[:32]
+            yield kept if keep(made, kept) else made.parent
 
 
 def _build(host: str, directory: Path) -> Path:
@@ -77,31 +64,3 @@ def _build(host: str, directory: Path) -> Path:
     out.mkdir()
     build_kernels(host, out / file_name(host), work)
     return out / file_name(host)
-
-
-def _keep(library: Path, directory: Path) -> bool:
-    """Copy a library to `directory`, whole or not at all; tell whether it is there for us alone."""
-    place = directory / library.name
-    temporary = directory / f".{library.name}.{os.getpid()}.tmp"
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary.write_bytes(library.read_bytes())
-        temporary.chmod(0o600)
-        temporary.replace(place)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
-        return False
-    return _is_trusted(place)
-
-
-def _is_trusted(library: Path) -> bool:
-    """Return whether a library is there that nobody but this user can have written."""
-    try:
-        found = [library.lstat(), library.parent.lstat()]
-    except OSError:
-        return False
-    return stat.S_ISREG(found[0].st_mode) and all(
-        status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        for status in found
-    )

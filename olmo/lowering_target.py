@@ -22,6 +22,7 @@ LOWERING_TARGETS: Mapping[str, Mapping[str, Any]] = {
     },
     "opencl": {"kind": "opencl"},
     "adreno": {"kind": "opencl", "device": "adreno", "max_threads_per_block": 512},
+    "webgpu": {"kind": "webgpu"},
 }
 
 

@@ -18,6 +18,12 @@ from olmo.target import Target
 _X86_64_V3 = "x86-64-v3"
 _LINUX = {"kind": "llvm", "mtriple": "x86_64-unknown-linux-gnu", "mcpu": _X86_64_V3}
 _WINDOWS = {"kind": "llvm", "mtriple": "x86_64-pc-windows-msvc", "mcpu": _X86_64_V3}
+_WASM = {
+    "kind": "llvm",
+    "mtriple": "wasm32-unknown-unknown-wasm",
+    "mattr": ["+simd128"],
+    "vector-width": 128,
+}
 # Launch limits that every Apple GPU has; Metal's compiler chooses the width of its SIMD groups.
 _METAL = {
     "kind": "metal",
@@ -66,6 +72,8 @@ _BUILT_IN = (
     ),
     Target("windows-x86_64-cpu", "llvm", _WINDOWS, None, ".dll"),
     Target("windows-x86_64-opencl", "opencl", {"kind": "opencl"}, _WINDOWS, ".dll"),
+    Target("webgpu", "webgpu", {"kind": "webgpu"}, _WASM, ".wasm"),
+    Target("wasm-cpu", "llvm", _WASM, None, ".wasm"),
 )
 
 TARGETS: Mapping[str, Target] = {t.name: t for t in _BUILT_IN}
@@ -138,6 +146,7 @@ _OPTIONS: Mapping[str, Mapping[str, _Option]] = {
     "metal": {"max_threads_per_block": _THREADS},
     "opencl": {"max_threads_per_block": _THREADS},
     "adreno": {"max_threads_per_block": _THREADS},
+    "webgpu": {},
 }
 
 

@@ -13,20 +13,27 @@ from pathlib import Path
 from olmo.errors import OlmoError
 
 
-def zig(tool: str, arguments: Sequence[str | Path], work: Path) -> None:
-    """Run a tool of zig; its caches are in the scratch directory `work`.
+def zig(
+    tool: str, arguments: Sequence[str | Path], work: Path, directory: Path | None = None
+) -> str:
+    """Run a tool of zig in `directory`; its caches are in the scratch directory `work`.
+
+    Returns what it writes on standard output.
 
     Raises:
         OlmoError: ziglang is missing or the tool fails; its message is in the error.
     """
     environment = {
         **os.environ,
-        "ZIG_GLOBAL_CACHE_DIR": str(work / "zig"),
-        "ZIG_LOCAL_CACHE_DIR": str(work / "zig"),
+        "ZIG_GLOBAL_CACHE_DIR": str(work.absolute() / "zig"),
+        "ZIG_LOCAL_CACHE_DIR": str(work.absolute() / "zig"),
     }
     command = [sys.executable, "-m", "ziglang", tool, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=environment, cwd=directory, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
         told = next((line for line in lines if "error:" in line), lines[-1])
-        raise OlmoError(f"linking failed: {told}", "pip install ziglang==0.15.2 brings the linker")
+        raise OlmoError(f"zig {tool} failed: {told}", "pip install ziglang==0.15.2 brings it")
+    return done.stdout

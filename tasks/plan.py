@@ -1,7 +1,7 @@
 """From a matrix to the graph of nodes that builds it.
 
-Names are `kind:model[:quantization[:window[:target]]]`, and `kernels:host`. Behind the window stands
-what a row has of several devices. A node is shared by every row it serves.
+Names are `kind:model[:quantization[:window[:target]]]`, `kernels:host` and `wasm_runtime:web`.
+Behind the window stands what a row has of several devices. A node is shared by every row it serves.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from olmo.quantization import SHORTENED
 from olmo.quantizations import QUANTIZATIONS
 from olmo.target import symbol_prefix
 from olmo.toolchain import tools
+from olmo.wasm.native import NATIVE
 from tasks.matrix import Matrix
 from tasks.models import Model
 from tasks.node import Choice, Graph, Node, Selection, Source, canonical_json, graph
@@ -24,6 +25,7 @@ from tasks.release import Devices, Row
 KINDS = (
     "download",
     "kernels",
+    "wasm_runtime",
     "convert",
     "gen_config",
     "lower",
@@ -63,6 +65,9 @@ KERNEL_HOSTS = ("linux-x86_64", "linux-aarch64")
 # Host CPUs, by LLVM's triple, whose libraries verification runs.
 EXECUTED = ("x86_64-unknown-linux-gnu",)
 
+WASM_RUNTIME = "wasm_runtime:web"  # of every library for WebAssembly
+WASM_SOURCES = Source("sources:web", NATIVE, ("*.h", "*.c", "*.cc"))
+
 ARCHITECTURE = "architecture.json"
 GGUF_TOKENIZER = "gguf-tokenizer.json"
 COMPILE_SPEC = "compile-spec.json"
@@ -88,6 +93,8 @@ def plan(matrix: Matrix) -> Graph:
         model = matrix.models[row.model]
         for source in _sources(model):
             sources[source.name] = source
+        if _is_wasm(matrix, row):
+            sources[WASM_SOURCES.name] = WASM_SOURCES
         for node in _row_nodes(matrix, row, model):
             nodes.setdefault(node.name, node)
     return graph(nodes.values(), sources.values())
@@ -162,6 +169,7 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
     return [
         _download(model, download),
         *(_node(f"kernels:{host}", "kernels", {"host": host}) for host in KERNEL_HOSTS),
+        *([_wasm_runtime()] if _is_wasm(matrix, row) else []),
         _node(
             convert,
             "convert",
@@ -198,6 +206,7 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
                 else None,
             },
             Selection(lower, ("*",)),
+            *([Selection(WASM_RUNTIME, ("*",), "runtime")] if _is_wasm(matrix, row) else []),
             **_toolchain(target.kind),
         ),
         _node(
@@ -248,6 +257,14 @@ def _parallel(devices: Devices) -> dict[str, int]:
         "pipeline_parallel_stages": devices.stages,
     }
     return {name: count for name, count in counts.items() if count > 1}
+
+
+def _is_wasm(matrix: Matrix, row: Row) -> bool:
+    return matrix.targets[row.target].suffix == ".wasm"
+
+
+def _wasm_runtime() -> Node:
+    return _node(WASM_RUNTIME, "wasm_runtime", {}, Selection(WASM_SOURCES.name, ("*",), "native"))
 
 
 def _download(model: Model, name: str) -> Node:

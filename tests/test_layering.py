@@ -51,6 +51,7 @@ TVM = {
     "olmo/runtime.py",
     "olmo/shard_functions.py",
     "olmo/workers.py",
+    "olmo/webgpu_sampling.py",
 }
 NETWORK = {
     "tasks/actions/hub.py",

@@ -18,6 +18,7 @@ SERIAL = True  # TVM keeps state of its own while it works
 def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:
     """Write the library, `library` with the target's suffix."""
     target = Target.from_json(params["target"])
+    runtime = inputs / "runtime"
     with tempfile.TemporaryDirectory(dir=outputs.parent) as work:
         compile_library(
             (inputs / "module.json").read_bytes(),
@@ -25,5 +26,6 @@ def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:
             target,
             outputs / f"library{target.suffix}",
             params["system_lib_prefix"],
+            runtime if runtime.is_dir() else None,
             work=Path(work),
         )

@@ -76,7 +76,7 @@ def test_other_sources_other_kernels(
 ) -> None:
     with kernels_for(WORTH_COMPILING, tmp_path / "cache"):
         pass
-    monkeypatch.setattr("olmo.kernel_cache._SOURCES", ("codec.py",))
+    monkeypatch.setattr("olmo.kernel_cache._SOURCES", (Path(__file__),))
     with kernels_for(WORTH_COMPILING, tmp_path / "cache"):
         pass
     assert len(builds) == 2

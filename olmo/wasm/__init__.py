@@ -1,0 +1,1 @@
+"""WebAssembly: the runtime that a model's library carries, its linking, and running it."""

@@ -1,0 +1,35 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from olmo.cli import _cache_directory
+from olmo.wasm.packages import JS, chromium, has_packages, node, packages
+from olmo.wasm.runtime_cache import runtime
+
+
+@pytest.fixture(scope="session")
+def wasm_runtime() -> Iterator[Path]:
+    """The web runtime, from the user's cache where it is there: it takes two minutes to make."""
+    with runtime(_cache_directory() / "wasm-runtime") as directory:
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def node_program() -> list[str | Path]:
+    """The command that runs libraries for the CPU in Node."""
+    found = node()
+    if found is None:
+        pytest.skip("node is not installed")
+    if not has_packages(packages()):
+        pytest.skip("the packages of npm are not installed: python3 bootstrap.py verify")
+    return [found, JS / "node.mjs", packages()]
+
+
+@pytest.fixture(scope="session")
+def browser(node_program: list[str | Path]) -> list[str | Path]:
+    """The arguments of a program of ours that runs Chromium, and Node in front of them."""
+    found = chromium()
+    if found is None:
+        pytest.skip("chromium is not installed")
+    return [node_program[0], packages(), found]

@@ -74,7 +74,8 @@ def _executable(
         lowered = canonical_ir.load(module)
         if prefix is not None:
             lowered = lowered.with_attr("system_lib_prefix", prefix)
-        ready = pipeline.run(lowered, metadata, compiled_for)
+        record = target.kind == "cuda" and chosen.cudagraph
+        ready = pipeline.run(lowered, metadata, compiled_for, cuda_graph=record)
         return generate(ready, compiled_for, system_lib=target.system_lib)
 
 

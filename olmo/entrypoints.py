@@ -8,10 +8,9 @@ dtype. Functions of a row take the packed parameters last where `packed` is set.
 # mypy: disable-error-code="import-untyped"
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import tvm
 from tvm import te, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor, op
@@ -19,27 +18,12 @@ from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
 from olmo import kv_cache as cache
 from olmo.config import OLMoConfig
+from olmo.entry_point import INT, KV, Argument, EntryPoint
+from olmo.lowering_target import is_gpu
 from olmo.model import OLMo
+from olmo.sampling_entrypoints import SAMPLING_ENTRY_POINTS
 
 GREEDY_TEMPERATURE = 1e-5  # at or below it, sampling is greedy
-
-KV = "kv"
-INT = "int"
-_Argument = str | tuple[tuple[int | str, ...], str]
-
-
-@dataclass(frozen=True)
-class EntryPoint:
-    """One function: `body(model, *arguments)` with these argument specs, in this order.
-
-    An argument is a shape (names are symbolic dimensions, "H" and "V" the model's) with a dtype
-    ("D": the model's), the KV cache, or an integer passed as a shape of one element.
-    """
-
-    name: str
-    body: Callable[..., Any]
-    arguments: Mapping[str, _Argument]
-    packed: bool = True
 
 
 def _hidden(model: OLMo, embeddings: Tensor, kv: PagedKVCache) -> Tensor:
@@ -130,11 +114,11 @@ def _create_cache(model: OLMo, *sizes: Any) -> PagedKVCache:
     return cache.create(model.config, model.state_dtype, *sizes)
 
 
-_ONE: _Argument = ((1, 1, "H"), "D")
-_CHUNK: _Argument = ((1, "seq_len", "H"), "D")
-_BATCH: _Argument = (("batch_size", 1, "H"), "D")
-_ROWS: _Argument = (("seq_len", "H"), "D")
-_POSITIONS: _Argument = (("batch_size",), "int32")
+_ONE: Argument = ((1, 1, "H"), "D")
+_CHUNK: Argument = ((1, "seq_len", "H"), "D")
+_BATCH: Argument = (("batch_size", 1, "H"), "D")
+_ROWS: Argument = (("seq_len", "H"), "D")
+_POSITIONS: Argument = (("batch_size",), "int32")
 
 ENTRY_POINTS: tuple[EntryPoint, ...] = (
     EntryPoint("embed", _embed, {"input_ids": (("seq_len",), "int32")}),
@@ -204,9 +188,11 @@ ENTRY_POINTS: tuple[EntryPoint, ...] = (
 
 
 def module_spec(model: OLMo) -> nn.spec.ModuleSpec:
-    """Return the specification by which `model` exports every entry point."""
-    rows = [_method_spec(model, row) for row in ENTRY_POINTS]
-    return nn.spec.ModuleSpec(model, [row.name for row in ENTRY_POINTS], rows)
+    """Return the specification by which `model` exports every entry point of the target in scope."""
+    on_gpu = is_gpu(tvm.target.Target.current())
+    rows = (*ENTRY_POINTS, *SAMPLING_ENTRY_POINTS) if on_gpu else ENTRY_POINTS
+    specs = [_method_spec(model, row) for row in rows]
+    return nn.spec.ModuleSpec(model, [row.name for row in rows], specs)
 
 
 def _method_spec(model: OLMo, row: EntryPoint) -> nn.spec.MethodSpec:
@@ -219,7 +205,7 @@ def _method_spec(model: OLMo, row: EntryPoint) -> nn.spec.MethodSpec:
     )
 
 
-def _argument_spec(config: OLMoConfig, dtype: str, argument: _Argument) -> Any:
+def _argument_spec(config: OLMoConfig, dtype: str, argument: Argument) -> Any:
     if isinstance(argument, str):
         return nn.spec.Object(object_type=PagedKVCache) if argument == KV else nn.spec.Int()
     shape, element = argument

@@ -74,6 +74,7 @@ def _with_functions(
 def _passes() -> list[tvm.transform.Pass]:
     passes = relax.transform
     return [
+        relax.backend.DispatchSortScan(),
         passes.LegalizeOps(),
         passes.AnnotateTIROpPattern(),
         passes.FuseOps(),

@@ -17,14 +17,24 @@ from tvm import relax, tirx
 
 from olmo.code_generation import mark_internal
 from olmo.cpu_schedule import schedule_for_cpu
+from olmo.cuda_graph import with_recordings
 from olmo.gpu_schedule import schedule_for_gpu
 from olmo.lowering_target import is_gpu
 
 Metadata = Mapping[str, Any]
 
 
-def run(module: tvm.IRModule, metadata: Metadata, target: tvm.target.Target) -> tvm.IRModule:
-    """Return `module` ready for code generation, with `_metadata()` and its `memory_usage`."""
+def run(
+    module: tvm.IRModule,
+    metadata: Metadata,
+    target: tvm.target.Target,
+    *,
+    cuda_graph: bool = False,
+) -> tvm.IRModule:
+    """Return `module` ready for code generation, with `_metadata()` and its `memory_usage`.
+
+    With `cuda_graph`, steps of decoding are recorded as CUDA graphs.
+    """
     passes = relax.transform
     module = _with_bounds(module, metadata)
     module = _with_embedding_buffer(module, metadata)
@@ -39,6 +49,8 @@ def run(module: tvm.IRModule, metadata: Metadata, target: tvm.target.Target) -> 
     ):
         module = step(module)
     module = _with_metadata(module, metadata)
+    if cuda_graph:
+        module = with_recordings(module)
     for step in (
         passes.LowerAllocTensor(),
         passes.KillAfterLastUse(),
@@ -55,9 +67,12 @@ def run(module: tvm.IRModule, metadata: Metadata, target: tvm.target.Target) -> 
 
 def _with_bounds(module: tvm.IRModule, metadata: Metadata) -> tvm.IRModule:
     """Tell the memory planner how large the symbolic dimensions of each function can become."""
+    batch = metadata["max_batch_size"]
     bounds = {
         "seq_len": metadata["prefill_chunk_size"],
-        "batch_size": metadata["max_batch_size"],
+        "batch_size": batch,
+        "num_samples": batch,
+        "num_positions": 6 * batch,  # sampled tokens with five likeliest ones each
     }
     for name, function in module.functions_items():
         if isinstance(function, relax.Function):

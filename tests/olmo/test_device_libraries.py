@@ -13,6 +13,7 @@ from olmo.compile_spec import CompileSpec
 from olmo.config import OLMoConfig
 from olmo.lower import lower
 from olmo.quantizations import quantization
+from olmo.sampling_entrypoints import SAMPLING_ENTRY_POINTS
 from olmo.target import symbol_prefix
 from olmo.targets import target
 from tests.olmo.libraries import GOLDEN
@@ -66,6 +67,8 @@ def test_android(compiled: Compiled) -> None:
     assert host[18] == device[18] == 0xB7
     assert b"pub_b_q4f16_1___tvm_ffi__library_bin\0" in device
     assert device.count(b"__kernel void") > 30
+    for name in (row.name for row in SAMPLING_ENTRY_POINTS):
+        assert name.encode() in device, name
 
 
 def test_macos(compiled: Compiled) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cache.credentials import Credentials
     from cache.transport import Transport
 
-SCHEMES = ("http", "https", "grpc", "grpcs")
+SCHEMES = ("http", "https", "grpc", "grpcs", "s3")
 
 
 def check_address(address: str) -> None:
@@ -61,6 +61,10 @@ def _transport(address: str, credentials: Credentials) -> Transport:
             from cache.grpc_transport import GrpcTransport  # noqa: PLC0415
 
             return GrpcTransport(address, credentials)
+        if scheme == "s3":
+            from cache.s3_transport import S3Transport  # noqa: PLC0415
+
+            return S3Transport(address)
     except ImportError as error:
         raise CacheError(
             f"{scheme}:// needs the package {error.name}", "run: python3 bootstrap.py remote"

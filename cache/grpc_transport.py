@@ -151,14 +151,16 @@ class GrpcTransport:
         except MissingBlob:
             return None
 
-    def put_entry(self, key: Digest, entry: bytes) -> None:
-        """Store a message under a key, replacing an earlier one."""
+    def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
+        """Store a message under a key, replacing an earlier one in any case."""
+        del replace
         request = reapi.UpdateActionResultRequest(
             instance_name=self._instance,
             action_digest=_message(key),
             action_result=reapi.ActionResult.FromString(entry),
         )
         self._call(_ACTION_CACHE + "UpdateActionResult", request, len(entry))
+        return True
 
     def close(self) -> None:
         """Close the connection."""

@@ -116,9 +116,11 @@ class HttpTransport:
                 raise Interrupted(f"{self.address}: the connection broke")
             return bytes(entry)
 
-    def put_entry(self, key: Digest, entry: bytes) -> None:
-        """Store a message under a key, replacing an earlier one."""
+    def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
+        """Store a message under a key, replacing an earlier one in any case."""
+        del replace
         self._put(f"/ac/{key.hash}", lambda: (entry,), len(entry))
+        return True
 
     def close(self) -> None:
         """Close idle connections."""

@@ -111,9 +111,12 @@ class MemoryTransport:
         """Return the message under a key, or None."""
         return self.results.get(key)
 
-    def put_entry(self, key: Digest, entry: bytes) -> None:
-        """Store a message under a key."""
+    def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
+        """Store a message under a key; return whether that was done."""
+        if self.write_once and not replace and key in self.results:
+            return False
         self.results[key] = entry
+        return True
 
     def close(self) -> None:
         """Nothing is open."""

@@ -108,8 +108,11 @@ class RemoteStore:
         entry = sealing.seal_message(key, result)
         if missing := self.missing(result.outputs.values()):
             raise MissingBlob(f"{self.address}: blob {min(missing)} is not there")
-        if not self._transport.write_once or self.get_result(key) is None:
-            self._transport.put_entry(key, entry)
+        if self._transport.write_once and (
+            self._transport.put_entry(key, entry, replace=False) or self.get_result(key)
+        ):
+            return
+        self._transport.put_entry(key, entry)
 
     def close(self) -> None:
         """Close idle connections."""

@@ -85,9 +85,9 @@ class RetryingTransport:
         """Return the message under a key, or None."""
         return self._again(lambda: self.inner.get_entry(key))
 
-    def put_entry(self, key: Digest, entry: bytes) -> None:
-        """Store a message under a key."""
-        self._again(lambda: self.inner.put_entry(key, entry))
+    def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
+        """Store a message under a key; return whether that was done."""
+        return self._again(lambda: self.inner.put_entry(key, entry, replace=replace))
 
     def close(self) -> None:
         """Close idle connections."""

@@ -57,8 +57,11 @@ class Transport(Protocol):
         """
         ...
 
-    def put_entry(self, key: Digest, entry: bytes) -> None:
-        """Store a message under a key, replacing an earlier one."""
+    def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
+        """Store a message under a key; return whether that was done.
+
+        replace: also where there is one. A server that is not `write_once` does so in any case.
+        """
         ...
 
     def close(self) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 import threading
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,7 +119,39 @@ def casd(place: Path) -> Iterator[Server]:
         yield Server(f"grpc://127.0.0.1:{port}", files, clear)
 
 
+@contextlib.contextmanager
+def moto(place: Path) -> Iterator[Server]:
+    """S3, in the memory of the server; the AWS_* variables lead to it meanwhile."""
+    if importlib.util.find_spec("moto") is None:
+        pytest.skip("needs moto (extra test)")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    variables = {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+
+    def ask(method: str, path: str) -> None:
+        request = urllib.request.Request(url + path, method=method)  # noqa: S310  our own server
+        urllib.request.urlopen(request).close()  # noqa: S310  our own server
+
+    def clear() -> None:
+        ask("POST", "/moto-api/reset")
+        ask("PUT", "/a-bucket")
+
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with pytest.MonkeyPatch.context() as patch, running(command, port, place / "output"):
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        clear()
+        yield Server("s3://a-bucket/some/prefix", place, clear)
+
+
 SERVERS: dict[str, Callable[[Path], contextlib.AbstractContextManager[Server]]] = {
     "http": nginx,
     "grpc": casd,
+    "s3": moto,
 }

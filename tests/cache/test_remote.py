@@ -63,9 +63,9 @@ class Flaky(MemoryTransport):
         self._fail()
         return super().get_entry(key)
 
-    def put_entry(self, key: Digest, entry: bytes) -> None:
+    def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
         self._fail()
-        super().put_entry(key, entry)
+        return super().put_entry(key, entry, replace=replace)
 
 
 class TestRemoteStore(StoreContract):

@@ -14,6 +14,9 @@ import pytest
 from cache.connect import connect
 from cache.credentials import Credentials
 from cache.digest import Digest
+from cache.http_transport import HttpTransport
+from cache.remote import RemoteStore
+from cache.retrying import Backoff, RetryingTransport
 from cache.transport import Transport
 from tests.cache.servers import SERVERS, Server
 from tests.tasks.toy import Project, Step
@@ -82,8 +85,8 @@ class Counting:
     def get_entry(self, key: Digest) -> bytes | None:
         return self.inner.get_entry(key)
 
-    def put_entry(self, key: Digest, entry: bytes) -> None:
-        self.inner.put_entry(key, entry)
+    def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
+        return self.inner.put_entry(key, entry, replace=replace)
 
     def close(self) -> None:
         self.inner.close()
@@ -205,10 +208,19 @@ def test_what_the_cache_lost_is_made_again(
     assert "is not there" in shown
 
 
+GONE = "http://127.0.0.1:1"
+
+
+def gone() -> RemoteStore:
+    backoff = Backoff(sleep=lambda _: None)
+    return RemoteStore(RetryingTransport(HttpTransport(GONE, Credentials()), backoff))
+
+
 def test_a_server_that_is_gone_is_said_once(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = machine("one", "http://127.0.0.1:1", writes=True)
+    one = machine("one", GONE, writes=True)
+    one.remote = gone
     assert one.doit() == 0
     assert one.executed() == set(STEPS)
     shown = capsys.readouterr().err
@@ -219,7 +231,8 @@ def test_a_server_that_is_gone_is_said_once(
 def test_a_server_that_is_gone_is_an_error_where_it_is_required(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = machine("one", "http://127.0.0.1:1")
+    one = machine("one", GONE)
+    one.remote = gone
     assert one.doit("--require-remote") == 2
     shown = capsys.readouterr().err
     assert "error: http://127.0.0.1:1: Connection refused" in shown

@@ -12,7 +12,7 @@ import sys
 NEEDED = (3, 11)
 HERE = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(HERE, ".venv")
-EXTRAS = ("cuda", "remote", "test", "train")
+EXTRAS = ("cuda", "remote", "test", "train", "verify")
 
 
 def fail(message, hint):
@@ -53,6 +53,8 @@ def main(extras):
     project = HERE + ("[%s]" % ",".join(extras) if extras else "")
     lock = os.path.join(HERE, "requirements.lock")
     run(*pip, "--constraint", lock, "--editable", project)
+    if "verify" in extras:
+        run(python, "-m", "tasks.verification_tools")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ MEMO = "tasks.fingerprint/1"
 DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
     "gguf": ("gguf",),
     "huggingface_hub": (),  # bytes are checked against the Hub's own sha256
+    "lief": ("lief",),
     "ml_dtypes": ("ml_dtypes",),
     "numpy": ("numpy",),
     "safetensors": ("safetensors",),

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from olmo.errors import OlmoError
 from olmo.quantization import SHORTENED
 from olmo.quantizations import QUANTIZATIONS
-from olmo.target import symbol_prefix
+from olmo.target import Target, symbol_prefix
 from olmo.toolchain import tools
 from olmo.wasm.native import NATIVE
 from tasks.matrix import Matrix
 from tasks.models import Model
 from tasks.node import Choice, Graph, Node, Selection, Source, canonical_json, graph
 from tasks.release import Devices, Row
+from tasks.verification import CHECK, Find, Missing, find, way
 
 KINDS = (
     "download",
@@ -62,9 +63,6 @@ CONVERTED = ("tensor-cache.json", "tensor-cache-b16.json", "params_shard_*.bin")
 # Where conversion has kernels. All are made on every machine, so that keys are the same everywhere.
 KERNEL_HOSTS = ("linux-x86_64", "linux-aarch64")
 
-# Host CPUs, by LLVM's triple, whose libraries verification runs.
-EXECUTED = ("x86_64-unknown-linux-gnu",)
-
 WASM_RUNTIME = "wasm_runtime:web"  # of every library for WebAssembly
 WASM_SOURCES = Source("sources:web", NATIVE, ("*.h", "*.c", "*.cc"))
 
@@ -85,8 +83,11 @@ def library_name(row: Row, suffix: str) -> str:
     return f"{row.model}-{row.quantization}-ctx{row.variant}-{row.target}{suffix}"
 
 
-def plan(matrix: Matrix) -> Graph:
-    """Nodes for every row of the matrix, each once, and the sources they read."""
+def plan(matrix: Matrix, find: Find = find) -> Graph:
+    """Nodes for every row of the matrix, each once, and the sources they read.
+
+    `find` looks for the tools of verification on this machine.
+    """
     nodes: dict[str, Node] = {}
     sources: dict[str, Source] = {}
     for row in matrix.rows:
@@ -95,7 +96,9 @@ def plan(matrix: Matrix) -> Graph:
             sources[source.name] = source
         if _is_wasm(matrix, row):
             sources[WASM_SOURCES.name] = WASM_SOURCES
-        for node in _row_nodes(matrix, row, model):
+        found = {tool: find(tool) for tool in way(matrix.targets[row.target]).tools}
+        sources.update((tool.name, tool) for tool in found.values() if isinstance(tool, Source))
+        for node in _row_nodes(matrix, row, model, found):
             nodes.setdefault(node.name, node)
     return graph(nodes.values(), sources.values())
 
@@ -145,7 +148,9 @@ def _sources(model: Model) -> list[Source]:
     return found
 
 
-def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
+def _row_nodes(
+    matrix: Matrix, row: Row, model: Model, found: Mapping[str, Source | Missing]
+) -> list[Node]:
     target = matrix.targets[row.target]
     download = f"download:{row.model}"
     devices = row.devices
@@ -159,6 +164,12 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
     library = library_name(row, target.suffix)
     directory = release_directory(row)
     quantized = QUANTIZATIONS[row.quantization].to_json()
+    library_params = {
+        "target": json.loads(target.to_json()),
+        "system_lib_prefix": symbol_prefix(row.model, row.quantization)
+        if target.suffix == ".tar"
+        else None,
+    }
     verify_inputs = [
         Selection(convert, CONVERTED, "model"),
         Selection(gen_config, (CHAT_CONFIG, *TOKENIZER), "model"),
@@ -199,25 +210,13 @@ def _row_nodes(matrix: Matrix, row: Row, model: Model) -> list[Node]:
         _node(
             compiled,
             "compile",
-            {
-                "target": json.loads(target.to_json()),
-                "system_lib_prefix": symbol_prefix(row.model, row.quantization)
-                if target.suffix == ".tar"
-                else None,
-            },
+            library_params,
             Selection(lower, ("*",)),
             *([Selection(WASM_RUNTIME, ("*",), "runtime")] if _is_wasm(matrix, row) else []),
             **_toolchain(target.kind),
         ),
-        _node(
-            verify,
-            "verify",
-            {
-                "quantization": quantized,
-                "target": row.target,
-                "execute": target.triple in EXECUTED and not target.system_lib,
-            },
-            *verify_inputs,
+        _verify(
+            verify, target, {"quantization": quantized, **library_params}, verify_inputs, found
         ),
         Node(
             package_of(row),
@@ -265,6 +264,26 @@ def _is_wasm(matrix: Matrix, row: Row) -> bool:
 
 def _wasm_runtime() -> Node:
     return _node(WASM_RUNTIME, "wasm_runtime", {}, Selection(WASM_SOURCES.name, ("*",), "native"))
+
+
+def _verify(
+    name: str,
+    target: Target,
+    params: Mapping[str, Any],
+    inputs: Sequence[Selection],
+    found: Mapping[str, Source | Missing],
+) -> Node:
+    """Return the node that verifies a library, or checks what can be without a missing tool."""
+    missing = next((tool for tool in found.values() if isinstance(tool, Missing)), None)
+    if missing is not None:
+        told = {"what": missing.what, "install": missing.install}
+        return _node(name, CHECK, {**params, "missing": told}, *inputs)
+    reads = [
+        Selection(tool.name, tool.patterns, place)
+        for place, tool in found.items()
+        if isinstance(tool, Source)
+    ]
+    return _node(name, way(target).action, {**params, "missing": None}, *inputs, *reads)
 
 
 def _download(model: Model, name: str) -> Node:

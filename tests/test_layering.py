@@ -24,6 +24,8 @@ OLMO_OUTSIDE_ACTIONS = {
     "tasks/plan.py",
     "tasks/release.py",
     "tasks/table.py",  # the vocabulary of verification
+    "tasks/verification.py",
+    "tasks/verification_tools.py",
 }
 TVM = {
     "olmo/canonical_ir.py",
@@ -66,6 +68,7 @@ NETWORK = {
 }
 PRINTING = {"tasks/commands.py", "olmo/embedded/train.py"}
 STREAMS = {  # sys.stdout and sys.stderr
+    "tasks/verification_tools.py",
     "tasks/commands.py",
     "tasks/reporter.py",
     "tasks/run.py",

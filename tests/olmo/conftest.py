@@ -1,16 +1,25 @@
 """Libraries that tests share: each compiled once per session, when a test first asks for it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from olmo.codec import file_name
+from olmo.compile import compile_library
+from olmo.compile_spec import CompileSpec
+from olmo.config import OLMoConfig
 from olmo.kernel_library import HOSTS, build_kernels
 from olmo.kernels import host_of_kernels
+from olmo.lower import lower
+from olmo.quantizations import quantization
+from olmo.target import symbol_prefix
+from olmo.targets import target
 from tests.olmo.libraries import GOLDEN, Built, build
 
 Library = Callable[..., Built]
+DeviceLibrary = Callable[[str], Path]
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +44,28 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Library:
 def divided(built: Library) -> Built:
     """Return pub-b in q0f32 for two shards in each of two stages."""
     return built("pub-b", "q0f32", tensor_parallel_shards=2, pipeline_parallel_stages=2)
+
+
+@pytest.fixture(scope="session")
+def device_library(tmp_path_factory: pytest.TempPathFactory) -> DeviceLibrary:
+    """Return the library of pub-b in q4f16_1 for a target; static ones as of the model "pub-b"."""
+    raw = json.loads((GOLDEN / "pub-b" / "config.json").read_bytes())
+    spec = CompileSpec(OLMoConfig.from_huggingface(raw), quantization("q4f16_1"), 256)
+    lowered: dict[str, tuple[bytes, bytes]] = {}
+    made: dict[str, Path] = {}
+
+    def library(name: str) -> Path:
+        if name not in made:
+            chosen = target(name)
+            if chosen.kind not in lowered:
+                lowered[chosen.kind] = lower(spec, chosen.kind)
+            work = tmp_path_factory.mktemp(name)
+            prefix = symbol_prefix("pub-b", "q4f16_1") if chosen.suffix == ".tar" else None
+            made[name] = work / f"library{chosen.suffix}"
+            compile_library(*lowered[chosen.kind], chosen, made[name], prefix, work=work)
+        return made[name]
+
+    return library
 
 
 @pytest.fixture(scope="session")

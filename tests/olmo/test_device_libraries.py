@@ -1,48 +1,21 @@
 """Libraries for platforms that tests cannot run: their form, and what stays the same."""
 
 import io
-import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from olmo.compile import compile_library
-from olmo.compile_spec import CompileSpec
-from olmo.config import OLMoConfig
-from olmo.lower import lower
-from olmo.quantizations import quantization
 from olmo.sampling_entrypoints import SAMPLING_ENTRY_POINTS
-from olmo.target import symbol_prefix
-from olmo.targets import target
-from tests.olmo.libraries import GOLDEN
+from tests.olmo.conftest import DeviceLibrary
 
-NAME = "pub_b"
 Compiled = Callable[[str], bytes]
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    """Return the library of a golden checkpoint for a target, compiled once."""
-    raw = json.loads((GOLDEN / "pub-b" / "config.json").read_bytes())
-    spec = CompileSpec(OLMoConfig.from_huggingface(raw), quantization("q4f16_1"), 256)
-    lowered: dict[str, tuple[bytes, bytes]] = {}
-    made: dict[str, bytes] = {}
-
-    def library(name: str) -> bytes:
-        chosen = target(name)
-        if name not in made:
-            if chosen.kind not in lowered:
-                lowered[chosen.kind] = lower(spec, chosen.kind)
-            work = tmp_path_factory.mktemp(name)
-            prefix = symbol_prefix(NAME, "q4f16_1") if chosen.suffix == ".tar" else None
-            output = work / f"out{chosen.suffix}"
-            compile_library(*lowered[chosen.kind], chosen, output, prefix, work=work)
-            made[name] = output.read_bytes()
-        return made[name]
-
-    return library
+@pytest.fixture
+def compiled(device_library: DeviceLibrary) -> Compiled:
+    return lambda name: device_library(name).read_bytes()
 
 
 def test_arm_linux(compiled: Compiled) -> None:

@@ -1,0 +1,83 @@
+"""How each row's library is verified: by which action, and with which tools beside Olmill's own.
+
+Those tools are no part of an installation (an emulator, a browser, the headers of a language), so
+they are looked for when the graph is planned. What is found is a source that the node reads, and
+so is in its key by content; what is missing is a parameter of the node. A tool that is installed
+later, or another version of it, makes another key, and the library is verified again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from olmo.emulator import DESCRIPTION, place, read_machine
+from olmo.target import Target
+from olmo.targets import runs_here
+from tasks.fingerprint import version
+from tasks.node import Source
+
+INSTALL = "python3 bootstrap.py verify"
+EMULATED = ("aarch64",)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A tool that is not here: `what` is missing, in words, and the command that installs it."""
+
+    what: str
+    install: str = INSTALL
+
+
+Find = Callable[[str], Source | Missing]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of verifying: the action that does it, and the names of the tools it needs."""
+
+    action: str
+    tools: tuple[str, ...] = ()
+
+
+CHECK = "check_library"  # also what is left where a tool is missing
+
+
+def way(target: Target) -> Way:
+    """Return the best way of verifying the libraries of a target on this machine."""
+    if runs_here(target):
+        return Way("verify")
+    if target.suffix == ".wasm":
+        return Way(CHECK, ("web",))
+    if target.tvm["kind"] == "opencl":
+        return Way(CHECK, ("opencl",))
+    arch, _, system = target.triple.partition("-")
+    if target.host is None and system == "unknown-linux-gnu" and not target.system_lib:
+        return Way("emulate", (arch,))
+    return Way(CHECK)
+
+
+def find(tool: str) -> Source | Missing:
+    """Look for a tool where `bootstrap.py verify` puts it."""
+    directory = place(tool)
+    if tool in EMULATED:
+        return _machine(tool, directory)
+    if tool == "opencl":
+        if (directory / "opencl-c.h").is_file():
+            return Source(f"tool:{tool}", directory, ("*.h",))
+        return Missing("the headers of OpenCL C are not installed")
+    if tool == "web":
+        return Missing("nothing here runs WebAssembly")
+    return Missing(f"this is no machine for {tool}", f"doit on a machine for {tool}")
+
+
+def _machine(arch: str, directory: Path) -> Source | Missing:
+    machine = read_machine(directory)
+    if machine is None:
+        return Missing(f"no emulated {arch} machine is installed")
+    for package, found in machine.packages.items():
+        if found != version(package):
+            wanted = f"not {version(package)}"
+            return Missing(f"the emulated {arch} machine has {package} {found}, {wanted}")
+    return Source(f"tool:{arch}", directory, (DESCRIPTION,))

@@ -17,6 +17,9 @@ from typing import Any
 import tvm
 from tvm import s_tir, tirx
 
+from olmo import cpu_product
+from olmo.cpu_integer_product import IntegerProduct
+
 ROW_TILE = 4  # rows in registers at once, where there may be more than one
 UNROLL = 4  # vectors of the inner dimension per step: one group of quantized weights, 4 * 8 lanes
 MAX_SCRATCH_DEPTH = 4096  # beyond this many columns of input, tiles are half as wide
@@ -25,10 +28,10 @@ MAX_SCRATCH_DEPTH = 4096  # beyond this many columns of input, tiles are half as
 @tvm.transform.module_pass(opt_level=0, name="ScheduleForCpu")
 def schedule_for_cpu(module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
     """Schedule every PrimFunc that its author has not, for the target in scope."""
-    lanes = vector_lanes(tvm.target.Target.current())
+    target = tvm.target.Target.current()
     for name, function in module.functions_items():
         if isinstance(function, tirx.PrimFunc) and not _is_scheduled(function):
-            scheduled = schedule(function, lanes)
+            scheduled = schedule(function, target)
             if scheduled is not None:
                 module.update_func(name, scheduled.with_attr("tirx.is_scheduled", True))
     return module
@@ -42,8 +45,14 @@ def vector_lanes(target: tvm.target.Target) -> int:
     return 4
 
 
-def schedule(function: tirx.PrimFunc, lanes: int) -> tirx.PrimFunc | None:
+def schedule(function: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
     """Return the scheduled function, or None where it is left as it is."""
+    lanes = vector_lanes(target)
+    product = cpu_product.find(function)
+    if product is not None:
+        kernel = IntegerProduct.of(product, target)
+        if kernel is not None:
+            return cpu_product.replace(function, product, kernel.emit)
     sch = s_tir.Schedule(function)
     stages = _stages(sch)
     if "NT_matmul" in stages:

@@ -19,7 +19,7 @@ a uint32 word sits at bit i * bits, lowest first. Layout KN stores linears trans
 # mypy: disable-error-code="import-untyped"
 # mypy: allow-subclassing-any
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import tvm
 from tvm import te, tirx
@@ -107,9 +107,20 @@ class GroupLinear(nn.Module):
 
         def product(a: te.Tensor, words: te.Tensor, scales: te.Tensor) -> te.Tensor:
             weight = _group(words, scales, self.quantization, transposed=self.transposed)
-            return _matmul(a, weight, (self.out_features, self.in_features), dtype)
+            shape = (self.out_features, self.in_features)
+            return _matmul(a, weight, shape, dtype, self._storage())
 
         return op.tensor_expr_op(product, "quantized_linear", [x, self.q_weight, self.q_scale])
+
+    def _storage(self) -> Mapping[str, int]:
+        """Return what a schedule has to know to read the stored tensors itself."""
+        q = self.quantization
+        return {
+            "storage.bits": q.bits,
+            "storage.group_size": q.group_size,
+            "storage.max_int": q.max_int,
+            "storage.transposed": int(self.transposed),
+        }
 
 
 class AwqLinear(nn.Module):
@@ -259,12 +270,20 @@ def _float8(weight: te.Tensor, q: Quantization, scale: te.Tensor | None = None) 
     return element
 
 
-def _matmul(a: te.Tensor, weight: _Element, shape: tuple[int, int], out_dtype: str) -> te.Tensor:
+def _matmul(
+    a: te.Tensor,
+    weight: _Element,
+    shape: tuple[int, int],
+    out_dtype: str,
+    storage: Mapping[str, int] | None = None,
+) -> te.Tensor:
     rows, (n, depth) = a.shape[0], shape
     # What tensor cores multiply is as narrow as the model dtype; the sum is not.
     held = a.dtype if is_gpu(tvm.target.Target.current()) else ACCUMULATE
     activation = te.compute((rows, depth), lambda i, k: a[i, k].astype(held), name="activation")
-    dequantized = te.compute((n, depth), lambda j, k: weight(j, k).astype(held), name="dequantize")
+    dequantized = te.compute(
+        (n, depth), lambda j, k: weight(j, k).astype(held), name="dequantize", attrs=storage
+    )
     k = te.reduce_axis((0, depth), name="k")
     product = te.compute(
         (rows, n),

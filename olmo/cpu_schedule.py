@@ -18,7 +18,7 @@ import tvm
 from tvm import s_tir, tirx
 
 from olmo import cpu_product
-from olmo.cpu_integer_product import IntegerProduct
+from olmo.cpu_group_product import GroupProduct
 
 ROW_TILE = 4  # rows in registers at once, where there may be more than one
 UNROLL = 4  # vectors of the inner dimension per step: one group of quantized weights, 4 * 8 lanes
@@ -50,7 +50,7 @@ def schedule(function: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFun
     lanes = vector_lanes(target)
     product = cpu_product.find(function)
     if product is not None:
-        kernel = IntegerProduct.of(product, target)
+        kernel = GroupProduct.of(product, lanes)
         if kernel is not None:
             return cpu_product.replace(function, product, kernel.emit)
     sch = s_tir.Schedule(function)

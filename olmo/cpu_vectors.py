@@ -86,10 +86,11 @@ def prefetch(buffer: Any, indices: Sequence[Expr]) -> None:
 
 
 def transposed_load(buffer: Any, row: Expr, column: Expr, lanes: int, dtype: str) -> Any:
-    """Return a register file of one column of `lanes` rows."""
+    """Return a register file of one column of `lanes` rows, converted to `dtype`."""
     made = T.sblock_alloc_buffer((lanes,), dtype)
     with T.vectorized(lanes) as lane:
-        T.buffer_store(made, buffer[row + lane, column], [lane])
+        value = buffer[row + lane, column]
+        T.buffer_store(made, value if buffer.dtype == dtype else T.Cast(dtype, value), [lane])
     return made
 
 

@@ -26,9 +26,10 @@ def functions(
 ) -> dict[str, tirx.PrimFunc]:
     """Return the PrimFuncs that a layer becomes after fusion, by name."""
     method = nn.spec.MethodSpec(body, list(specs), list(specs.values()), "plain", "none")
-    exported, _, _ = module.export_tvm(
-        spec=nn.spec.ModuleSpec(module, ["run"], [method]), allow_extern=True
-    )
+    with tvm.target.Target({"kind": "llvm"}):
+        exported, _, _ = module.export_tvm(
+            spec=nn.spec.ModuleSpec(module, ["run"], [method]), allow_extern=True
+        )
     passes = tvm.relax.transform
     for step in (
         passes.LegalizeOps(),

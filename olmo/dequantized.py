@@ -28,7 +28,7 @@ def dequantized(
 ) -> NDArray[Any]:
     """Return the matrix [out, in] of this name, without `.weight`, as libraries compute with it.
 
-    That is in the model dtype, but for float8 weights, whose products with a scale are float32.
+    Plain and AWQ weights are in the model dtype; integers or float8 times a scale are float32.
     Parts for several devices, as many as the config's `tensor_parallel_shards`, are joined.
 
     Raises:

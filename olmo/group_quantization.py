@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olmo.codec import Codec, Dtype
-from olmo.floats import F32, U32, round_to
+from olmo.floats import F32, U32
 from olmo.numpy_codec import STORED, NumpyCodecs
 from olmo.quantization import Quantization
 from olmo.tensor_cache import DTYPES
@@ -37,16 +37,15 @@ def quantize(w: F32, q: Quantization, *, transposed: bool = False) -> tuple[U32,
 
 
 def dequantize(q_weight: U32, q_scale: NDArray[Any], q: Quantization, k: int) -> F32:
-    """Return the values [N, k] of a quantized matrix in NK layout, as the model dtype holds them.
+    """Return the values [N, k] of a quantized matrix in NK layout: integers times their scale.
 
-    q_weight [N, q.words(k)] uint32, q_scale [N, q.groups(k)].
+    q_weight [N, q.words(k)] uint32, q_scale [N, q.groups(k)]. Nothing is rounded to the model
+    dtype: float32 holds the product of a few bits with a scale of a narrower dtype exactly.
     """
     n = q_weight.shape[0]
     shifts = np.arange(q.per_word, dtype=np.uint32) * np.uint32(q.bits)
     fields = (q_weight[..., None] >> shifts) & np.uint32(2**q.bits - 1)
     x = fields.astype(np.float32).reshape(n, -1, q.group_size)
-    with np.errstate(invalid="ignore", over="ignore"):
-        x -= np.float32(q.max_int)
-        x *= q_scale.astype(np.float32)[..., None]
-        round_to(x, q.model_dtype)
+    x -= np.float32(q.max_int)
+    x *= q_scale.astype(np.float32)[..., None]
     return np.ascontiguousarray(x.reshape(n, -1)[:, :k])

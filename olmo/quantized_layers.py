@@ -4,10 +4,10 @@ Every matrix product is one tensor expression with these stages, by which schedu
 
 - `activation`: the input rows in the accumulation dtype (for GPUs: the model dtype);
 - `scale`: the scales of a quantized weight in the accumulation dtype;
-- `dequantize`: the weight [out, in] in the same dtype: a cast, or `(q - max_int) * scale`
-  rounded to the model dtype, so that a library computes with the values that
-  `olmo.group_quantization.dequantize` gives; of AWQ `(q - zero) * scale`, as in `olmo.awq`; of
-  float8 `q * scale`, not rounded, as in `olmo.dequantized`;
+- `dequantize`: the weight [out, in] in the same dtype: a cast, or `(q - max_int) * scale` as in
+  `olmo.group_quantization.dequantize`, not rounded to the model dtype, so that a CPU need not
+  compute it weight by weight (the annotations `storage.*` say how it is stored); of AWQ
+  `(q - zero) * scale`, rounded as in `olmo.awq`; of float8 `q * scale`, not rounded;
 - `NT_matmul`: `sum_k activation[i, k] * dequantize[j, k]` in the accumulation dtype;
 - `matmul_cast`: the product in the output dtype.
 
@@ -220,8 +220,7 @@ def _group(
         stored = tirx.bitwise_and(at(words, row, column // q.per_word) >> shift, mask)
         # Through int32: its conversion to float is one vector instruction, that of uint32 is not.
         centred = stored.astype("int32") - tirx.const(q.max_int, "int32")
-        exact = centred.astype(ACCUMULATE) * at(scale, row, column // q.group_size)
-        return _rounded(exact, q.model_dtype)
+        return centred.astype(ACCUMULATE) * at(scale, row, column // q.group_size)
 
     return element
 

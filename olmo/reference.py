@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olmo.config import OLMoConfig
+from olmo.floats import round_to
 
 F64 = NDArray[np.float64]
 # The weight [out, in] of a name such as `model.layers.0.mlp.down_proj`.
@@ -22,11 +23,18 @@ _EPSILON = 1e-5
 
 
 def logits(
-    config: OLMoConfig, weight: WeightSource, sequences: Sequence[Sequence[int]]
+    config: OLMoConfig,
+    weight: WeightSource,
+    sequences: Sequence[Sequence[int]],
+    embedding_dtype: str = "float32",
 ) -> list[F64]:
-    """Return the logits after every token of each sequence: a list of [tokens, vocab]."""
+    """Return the logits after every token of each sequence: a list of [tokens, vocab].
+
+    `embedding_dtype` is the dtype of what a library's `embed` returns, and so of its callers.
+    """
     table = weight("model.embed_tokens")
-    states = [table[list(tokens)].astype(np.float64) for tokens in sequences]
+    embedded = (table[list(tokens)].astype(np.float32) for tokens in sequences)
+    states = [round_to(rows, embedding_dtype).astype(np.float64) for rows in embedded]
     head = table if config.tie_word_embeddings else None
     del table
     for i in range(config.num_hidden_layers):

@@ -92,7 +92,7 @@ def _compare_logits(
     model = OLMoConfig.from_json(config["model_config"])
     first, second = _texts(config["active_vocab_size"], config["context_window_size"])
     weights = _weights(read_tensor_cache(model_dir), quantization, model)
-    expected = reference.logits(model, weights, [first, second])
+    expected = reference.logits(model, weights, [first, second], quantization.model_dtype)
     if not all(np.isfinite(logits).all() for logits in expected):
         raise OlmoError(f"{model_dir}: the weights give logits that are not numbers")
     scale = max(float(np.abs(logits).max()) for logits in expected) or 1.0

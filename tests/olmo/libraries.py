@@ -46,7 +46,8 @@ class Built:
 
     def reference(self, *sequences: Sequence[int]) -> list[Logits]:
         """Return numpy's logits after every token of each sequence."""
-        return list(reference.logits(self.spec.config, self.weight, sequences))
+        dtype = self.spec.quantization.model_dtype
+        return list(reference.logits(self.spec.config, self.weight, sequences, dtype))
 
     def engine(self, max_sequences: int = 1) -> Engine:
         return Engine(self.model_dir, self.library, max_sequences)

@@ -9,6 +9,7 @@ import pytest
 from olmo.config import OLMoConfig
 from olmo.convert import convert, convert_all
 from olmo.errors import OlmoError
+from olmo.floats import round_to
 from olmo.group_quantization import dequantize
 from olmo.model_config import read_model_config
 from olmo.quantizations import QUANTIZATIONS
@@ -190,7 +191,8 @@ def test_report_tells_the_errors_of_what_is_stored(tmp_path: Path, name: str) ->
     original = VALUES["model.layers.0.mlp.down_proj.weight"]
     weight = "model.layers.0.mlp.down_proj"
     words, scale = cache.read(f"{weight}.q_weight"), cache.read(f"{weight}.q_scale")
-    distances = np.abs(dequantize(words, scale, q, original.shape[1]) - original)
+    held = round_to(dequantize(words, scale, q, original.shape[1]), q.model_dtype)
+    distances = np.abs(held - original)
     found = next(w for w in report.weights if w.name == weight)
     assert found.max_error == distances.max()
     assert found.mean_error == pytest.approx(distances.mean(dtype=np.float64), rel=1e-5)

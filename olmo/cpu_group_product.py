@@ -65,8 +65,8 @@ class GroupProduct:
     @classmethod
     def of(cls, product: Product, lanes: int) -> "GroupProduct | None":
         """Return the kernel for this product, None where its shape is none that it divides."""
-        made = cls(product, lanes)
-        whole = COLUMNS * lanes
+        made = cls(product, min(lanes, CHUNK))
+        whole = COLUMNS * made.lanes
         if (made.p.storage.transposed or not product.one_row) and product.tile % whole:
             return None
         return made

@@ -99,7 +99,7 @@ def _matmul(sch: s_tir.Schedule, stages: dict[str, Any], lanes: int) -> None:
     sch.compute_at(partial, column if one_row else row, preserve_unit_loops=True)
     for block, loop in ((scale, column), (scratch, tile)):
         if block is not None:
-            sch.compute_at(block, loop)
+            sch.compute_at(block, loop, preserve_unit_loops=True)
             _vectorize_last(sch, block, lanes)
     if epilogue is not None:
         sch.reverse_compute_at(epilogue, column)

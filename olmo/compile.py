@@ -16,12 +16,13 @@ from typing import Any
 
 import tvm
 
-from olmo import canonical_ir, cuda, pipeline
+from olmo import cuda, pipeline
 from olmo.archive import archive
 from olmo.code_generation import generate
 from olmo.errors import OlmoError
 from olmo.link import link
 from olmo.optimization import optimization
+from olmo.schedule import scheduled
 from olmo.target import Target
 from olmo.wasm.link import link as link_wasm
 
@@ -71,11 +72,11 @@ def _executable(
     chosen = optimization(target.opt, target.kind)
     compiled_for = _tvm_target(target)
     with compiled_for, tvm.transform.PassContext(opt_level=chosen.level):
-        lowered = canonical_ir.load(module)
+        kernels = scheduled(module, target.tvm, chosen.level)
         if prefix is not None:
-            lowered = lowered.with_attr("system_lib_prefix", prefix)
+            kernels = kernels.with_attr("system_lib_prefix", prefix)
         record = target.kind == "cuda" and chosen.cudagraph
-        ready = pipeline.run(lowered, metadata, compiled_for, cuda_graph=record)
+        ready = pipeline.run(kernels, metadata, compiled_for, cuda_graph=record)
         return generate(ready, compiled_for, system_lib=target.system_lib)
 
 

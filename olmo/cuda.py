@@ -13,8 +13,10 @@ import ctypes
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import tvm
@@ -44,7 +46,7 @@ def compiling(archs: Sequence[str], work: Path) -> Iterator[None]:
 
     def compile_kernels(source: str) -> bytearray:
         try:
-            return bytearray(_fatbin(source, archs, work))
+            return bytearray(_fatbin(source, tuple(archs)))
         except OlmoError as error:
             failures.append(error)
             raise
@@ -73,30 +75,32 @@ def check(objects: Sequence[Path]) -> None:
         raise OlmoError("TVM embedded CUDA source instead of compiled kernels")
 
 
-def _fatbin(source: str, archs: Sequence[str], work: Path) -> bytes:
+@lru_cache(maxsize=4)
+def _fatbin(source: str, archs: tuple[str, ...]) -> bytes:
+    """Compile kernels; the windows of a model have the same ones, so the last results are kept."""
     compiler = nvcc()
-    code, output = work / "kernels.cu", work / "kernels.fatbin"
-    code.write_text(source, encoding="utf-8")
     numbers = [arch.removeprefix("sm_") for arch in archs]
     generate = [f"arch=compute_{n},code=sm_{n}" for n in numbers]
     generate.append(f"arch=compute_{numbers[-1]},code=compute_{numbers[-1]}")
     command = [
         *(str(compiler.program), "--fatbin", "-O3", "--use_fast_math", "--disable-warnings"),
         *(option for each in generate for option in ("-gencode", each)),
-        *("-o", output.name, code.name),
+        *("-o", "kernels.fatbin", "kernels.cu"),
     ]
-    # nvcc takes further options from the environment, which is not part of any key.
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(work)}
-    if compiler.libraries is not None:
-        environment["LD_LIBRARY_PATH"] = str(compiler.libraries)
-    done = subprocess.run(
-        command, cwd=work, env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        told = next((line for line in lines if "error" in line), lines[-1])
-        raise OlmoError(f"nvcc {compiler.version} failed: {told}")
-    return output.read_bytes()
+    with tempfile.TemporaryDirectory() as work:
+        Path(work, "kernels.cu").write_text(source, encoding="utf-8")
+        # nvcc takes further options from the environment, which is not part of any key.
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": work}
+        if compiler.libraries is not None:
+            environment["LD_LIBRARY_PATH"] = str(compiler.libraries)
+        done = subprocess.run(
+            command, cwd=work, env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+            told = next((line for line in lines if "error" in line), lines[-1])
+            raise OlmoError(f"nvcc {compiler.version} failed: {told}")
+        return Path(work, "kernels.fatbin").read_bytes()
 
 
 def _load_runtime(work: Path) -> None:

@@ -1,4 +1,4 @@
-"""The passes between a lowered module and code: schedule, memory plan, calls into the VM.
+"""The passes between a scheduled module and code: memory plan, calls into the VM.
 
 Everything here may depend on the whole target. What the passes add to the module (bounds, the
 metadata function, memory figures) comes from the library's metadata alone.
@@ -16,10 +16,7 @@ import tvm
 from tvm import relax, tirx
 
 from olmo.code_generation import mark_internal
-from olmo.cpu_schedule import schedule_for_cpu
 from olmo.cuda_graph import with_recordings
-from olmo.gpu_schedule import schedule_for_gpu
-from olmo.lowering_target import is_gpu
 
 Metadata = Mapping[str, Any]
 
@@ -40,7 +37,6 @@ def run(
     module = _with_embedding_buffer(module, metadata)
     for step in (
         tirx.transform.BindTarget(target),
-        schedule_for_gpu if is_gpu(target) else schedule_for_cpu,
         passes.RewriteDataflowReshape(),
         passes.ToNonDataflow(),
         passes.RemovePurityChecking(),

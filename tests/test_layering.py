@@ -57,6 +57,7 @@ TVM = {
     "olmo/rope.py",
     "olmo/runtime.py",
     "olmo/sampling_entrypoints.py",
+    "olmo/schedule.py",
     "olmo/shard_functions.py",
     "olmo/workers.py",
     "olmo/webgpu_sampling.py",

@@ -48,7 +48,10 @@ def divided(built: Library) -> Built:
 
 @pytest.fixture(scope="session")
 def device_library(tmp_path_factory: pytest.TempPathFactory) -> DeviceLibrary:
-    """Return the library of pub-b in q4f16_1 for a target; static ones as of the model "pub-b"."""
+    """Return the library of pub-b in q4f16_1 for a target; static ones as of the model "pub-b".
+
+    What it is compiled of is beside it: `module` and `metadata`.
+    """
     raw = json.loads((GOLDEN / "pub-b" / "config.json").read_bytes())
     spec = CompileSpec(OLMoConfig.from_huggingface(raw), quantization("q4f16_1"), 256)
     lowered: dict[str, tuple[bytes, bytes]] = {}
@@ -60,6 +63,8 @@ def device_library(tmp_path_factory: pytest.TempPathFactory) -> DeviceLibrary:
             if chosen.kind not in lowered:
                 lowered[chosen.kind] = lower(spec, chosen.kind)
             work = tmp_path_factory.mktemp(name)
+            for part, data in zip(("module", "metadata"), lowered[chosen.kind], strict=True):
+                (work / part).write_bytes(data)
             prefix = symbol_prefix("pub-b", "q4f16_1") if chosen.suffix == ".tar" else None
             made[name] = work / f"library{chosen.suffix}"
             compile_library(*lowered[chosen.kind], chosen, made[name], prefix, work=work)

@@ -1,6 +1,9 @@
 """Libraries for platforms that tests cannot run: their form, and what stays the same."""
 
 import io
+import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +13,23 @@ import pytest
 from olmo.sampling_entrypoints import SAMPLING_ENTRY_POINTS
 from tests.olmo.conftest import DeviceLibrary
 
+ROOT = Path(__file__).parents[2]
 Compiled = Callable[[str], bytes]
+
+COMPILE = """
+import pathlib, sys
+from olmo.compile import compile_library
+from olmo.targets import target
+for argument in sys.argv[1:]:
+    made = pathlib.Path(argument)
+    chosen, work = target(made.parent.name.rstrip("0123456789")), pathlib.Path(made.parent.name)
+    work.mkdir()
+    read = lambda part: made.with_name(part).read_bytes()
+    prefix = "pub_b_q4f16_1_" if made.suffix == ".tar" else None
+    compile_library(
+        read("module"), read("metadata"), chosen, work / f"it{made.suffix}", prefix, work=work
+    )
+"""
 
 
 @pytest.fixture
@@ -56,3 +75,16 @@ def test_no_path_of_the_build_is_in_it(compiled: Compiled, name: str, tmp_path: 
     library = compiled(name)
     for part in (str(tmp_path.parent), "/tmp/", "site-packages"):  # noqa: S108  is to be absent
         assert part.encode() not in library, part
+
+
+def test_another_process_and_directory_give_the_same_libraries(
+    device_library: DeviceLibrary, tmp_path: Path
+) -> None:
+    names = ["android-arm64-opencl", "macos-arm64-metal", "windows-x86_64-cpu"]
+    made = [device_library(name) for name in names]
+    environment = {**os.environ, "PYTHONHASHSEED": "99", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", COMPILE, *map(str, made)]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    for library in made:
+        again = tmp_path / library.parent.name / f"it{library.suffix}"
+        assert again.read_bytes() == library.read_bytes(), library.parent.name

@@ -133,13 +133,15 @@ class GrpcTransport:
         if digest.size <= self._batch_limit():
             self._write_small(digest, b"".join(streaming.send(source, digest)))
             return
-        resource = self._uploads.get(digest)
+        resource = self._uploads.pop(digest, None)
         offset = self._committed(resource) if resource else 0
         if resource is None or not offset:
             resource = self._resource(f"uploads/{uuid.uuid4()}/blobs/{digest.hash}/{digest.size}")
-        self._uploads[digest] = resource
-        self._write(digest, source, resource, offset)
-        del self._uploads[digest]
+        try:
+            self._write(digest, source, resource, offset)
+        except Interrupted:
+            self._uploads[digest] = resource
+            raise
 
     def get_entry(self, key: Digest) -> bytes | None:
         """Return the message under a key, or None."""

@@ -8,6 +8,7 @@ A remote store that fails is warned about once and then left alone.
 from __future__ import annotations
 
 import shutil
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
@@ -69,6 +70,8 @@ class TieredStore:
         self._warned: set[str] = set()
         self._uploader: ThreadPoolExecutor | None = None
         self._uploads: list[Future[None]] = []
+        self._uploading: dict[Digest, Future[None]] = {}
+        self._lock = threading.Lock()
 
     @property
     def remote(self) -> RemoteStore | None:
@@ -221,18 +224,33 @@ class TieredStore:
         if result is None or not self.writes:
             return  # damaged meanwhile, or the remote store failed
 
-        def upload(digest: Digest) -> None:
-            with self.local.blob_path(digest).open("rb") as source:
-                remote.upload(digest, source)
-
         try:
-            parallel.each(upload, sorted(remote.missing(result.outputs.values())))
+            missing = sorted(remote.missing(result.outputs.values()))
+            parallel.each(lambda digest: self._upload(remote, digest), missing)
             remote.put_result(key, result)
         except CacheError as error:
             if self.required:
                 raise
             self.writes = False
             self.warn(f"{error}: nothing more is written to the remote cache")
+
+    def _upload(self, remote: RemoteStore, digest: Digest) -> None:
+        """Store a blob in the remote store, once however many results have it."""
+        ours: Future[None] = Future()
+        with self._lock:
+            begun = self._uploading.setdefault(digest, ours)
+        if begun is not ours and digest not in remote.damaged:
+            begun.result()
+            return
+        try:
+            with self.local.blob_path(digest).open("rb") as source:
+                remote.upload(digest, source)
+        except BaseException as error:
+            with self._lock:
+                self._uploading.pop(digest, None)
+            ours.set_exception(error)
+            raise
+        ours.set_result(None)
 
     def _reading(self, operation: Callable[[RemoteStore], T], otherwise: T) -> T:
         """Return what the remote store says, or `otherwise` where it is not to be asked."""

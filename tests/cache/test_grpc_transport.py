@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cache import digest as digests
+from cache import parallel
 from cache.connect import connect
 from cache.credentials import Credentials
 from cache.errors import CorruptBlob, RemoteUnavailable
@@ -79,3 +81,11 @@ def _overwrite(path: Path, data: bytes | None) -> None:
     path.unlink()
     if data is not None:
         path.write_bytes(data)
+
+
+def test_one_blob_from_many_threads(server: Server) -> None:
+    server.clear()
+    data = bytes(range(256)) * 10_000
+    with contextlib.closing(connect(server.address, Credentials())) as store:
+        assert len(set(parallel.each(store.write, [data] * 8))) == 1
+        assert store.read(digests.of_bytes(data)) == data

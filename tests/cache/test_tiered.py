@@ -1,0 +1,150 @@
+"""The local store with a remote one behind it: what moves, when, and what is said."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from cache import digest as digests
+from cache.action import ActionResult
+from cache.digest import Digest
+from cache.errors import RemoteUnavailable, StoreUnavailable
+from cache.local import LocalStore
+from cache.memory import MemoryTransport
+from cache.remote import RemoteStore
+from cache.tiered import TieredStore
+
+KEY, OTHER_KEY = digests.of_bytes(b"key"), digests.of_bytes(b"other key")
+
+
+class Meeting(MemoryTransport):
+    """A server at which uploads of results and blobs begin together, as far as they can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[Digest] = []
+        self._both_asked = threading.Barrier(2)
+
+    def missing(self, digests: Collection[Digest]) -> set[Digest]:
+        found = super().missing(digests)
+        if found:
+            self._both_asked.wait()
+        return found
+
+    def send(self, digest: Digest, source: BinaryIO) -> None:
+        self.sent.append(digest)
+        super().send(digest, source)
+
+
+class Broken(MemoryTransport):
+    """A server that refuses everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def get_entry(self, key: Digest) -> bytes | None:
+        self.asked += 1
+        raise RemoteUnavailable(f"{self.address}: forbidden", f"ask for {key}")
+
+    def missing(self, digests: Collection[Digest]) -> set[Digest]:
+        self.asked += 1
+        raise RemoteUnavailable(f"{self.address}: forbidden", f"ask for {len(digests)}")
+
+
+def tiered(
+    place: Path, server: MemoryTransport, *, writes: bool = True, required: bool = False
+) -> TieredStore:
+    remote = RemoteStore(server)
+    return TieredStore(LocalStore(place), lambda: remote, writes=writes, required=required)
+
+
+def test_a_result_is_found_without_its_blobs(tmp_path: Path) -> None:
+    server = MemoryTransport()
+    one, two = tiered(tmp_path / "one", server), tiered(tmp_path / "two", server)
+    digest = one.write(b"content")
+    one.put_result(KEY, ActionResult({"a": digest}))
+    one.finish()
+    found = two.lookup([KEY, OTHER_KEY])
+    assert {key: (one.result.outputs, one.local) for key, one in found.items()} == {
+        KEY: ({"a": digest}, False)
+    }
+    assert two.local.missing([digest]) == {digest}
+    assert two.missing([digest]) == set()
+    assert two.fetch([digest]) == set()
+    assert two.local.read(digest) == b"content"
+
+
+def test_a_blob_that_two_results_have_is_sent_once(tmp_path: Path) -> None:
+    server = Meeting()
+    store = tiered(tmp_path, server)
+    digest = store.write(b"content" * 1_000_000)
+    for key in (KEY, OTHER_KEY):
+        store.put_result(key, ActionResult({"a": digest}))
+    store.finish()
+    assert not store.warnings()
+    assert set(server.results) == {KEY, OTHER_KEY}
+    assert server.sent == [digest]
+
+
+def test_a_broken_server_is_asked_once_and_warned_about_once(tmp_path: Path) -> None:
+    server = Broken()
+    store = tiered(tmp_path, server)
+    for key in (KEY, OTHER_KEY):
+        assert store.get_result(key) is None
+        assert store.fetch([key]) == {key}
+    assert server.asked == 1
+    assert store.warnings() == ["memory: forbidden: going on without the remote cache"]
+    for key in (KEY, OTHER_KEY):
+        store.put_result(key, ActionResult({"a": store.write(b"x")}))
+        store.finish()
+    assert server.asked == 2
+    assert store.warnings() == ["memory: forbidden: nothing more is written to the remote cache"]
+
+
+def test_a_required_server_that_is_broken_is_an_error(tmp_path: Path) -> None:
+    store = tiered(tmp_path, Broken(), required=True)
+    with pytest.raises(RemoteUnavailable):
+        store.get_result(KEY)
+    store.put_result(KEY, ActionResult({"a": store.write(b"x")}))
+    with pytest.raises(RemoteUnavailable):
+        store.finish()
+
+
+def test_a_switch_that_is_off_asks_nothing(tmp_path: Path) -> None:
+    server = Broken()
+    remote = RemoteStore(server)
+    store = TieredStore(LocalStore(tmp_path), lambda: remote, reads=False, writes=False)
+    store.put_result(KEY, ActionResult({"a": store.write(b"x")}))
+    store.finish()
+    assert store.get_result(OTHER_KEY) is None
+    assert server.asked == 0
+
+
+def test_a_full_disk_is_not_the_servers_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = MemoryTransport()
+    digest = digests.of_bytes(b"content")
+    server.blobs[digest] = b"content"
+    store = tiered(tmp_path, server)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 3}))
+    with pytest.raises(StoreUnavailable, match="does not fit") as caught:
+        store.fetch([digest])
+    assert not isinstance(caught.value, RemoteUnavailable)
+    assert store.reads
+
+
+def test_abandoned_uploads_leave_no_result_without_its_blobs(tmp_path: Path) -> None:
+    server = MemoryTransport()
+    store = tiered(tmp_path, server)
+    for number in range(20):
+        key = digests.of_bytes(b"key %d" % number)
+        store.put_result(key, ActionResult({"a": store.write(b"%d" % number)}))
+    store.finish(abandon=True)
+    reader = RemoteStore(server)
+    assert set(reader.get_results(server.results)) == set(server.results)

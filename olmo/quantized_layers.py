@@ -22,7 +22,7 @@ a uint32 word sits at bit i * bits, lowest first. Layout KN stores linears trans
 from collections.abc import Callable, Mapping
 
 import tvm
-from tvm import te, tirx
+from tvm import relax, te, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import Tensor, op
 
@@ -173,8 +173,11 @@ class Float8Linear(nn.Module):
             element = _float8(weight, self.quantization, *scale)
             return _matmul(a, element, (self.out_features, self.in_features), dtype)
 
+        # As bytes: in a buffer of float8 TVM would convert, and lose subnormal numbers.
+        view = relax.op.memory.view(self.q_weight._expr, dtype="uint8")  # noqa: SLF001 - the frontend has no public accessor
+        weight = Tensor(_expr=relax.BlockBuilder.current().emit(view))
         scales = [self.q_scale] if self.quantization.scales else []
-        return op.tensor_expr_op(product, "float8_linear", [x, self.q_weight, *scales])
+        return op.tensor_expr_op(product, "float8_linear", [x, weight, *scales])
 
 
 class PlainEmbedding(PlainLinear):
@@ -255,12 +258,13 @@ def _rounded(x: tirx.Expr, dtype: str) -> tirx.Expr:
 
 
 def _float8(weight: te.Tensor, q: Quantization, scale: te.Tensor | None = None) -> _Element:
+    """Read elements of float8 from their bytes."""
     form = FLOAT8[q.weight_dtype]
     factor = tirx.const(2.0 ** (15 - form.bias), ACCUMULATE)
 
     def element(row: tirx.Expr, column: tirx.Expr) -> tirx.Expr:
         # By way of float16: its bits in place, subnormal numbers included, then the bias.
-        bits = tirx.reinterpret("uint8", weight[row, column]).astype("uint16")
+        bits = weight[row, column].astype("uint16")
         sign = (bits & tirx.const(0x80, "uint16")) << tirx.const(8, "uint16")
         rest = (bits & tirx.const(0x7F, "uint16")) << tirx.const(10 - form.mantissa, "uint16")
         exact = tirx.reinterpret("float16", sign | rest).astype(ACCUMULATE) * factor

@@ -5,14 +5,13 @@ from tvm.relax.frontend import nn
 
 from olmo import model, reference
 from olmo.config import ACTIVATIONS
-from olmo.lower import COMPILED
 from olmo.model import OLMo
 from olmo.quantization import Quantization
 from olmo.quantizations import QUANTIZATIONS
 from olmo.weights import parameters
 from tests.olmo.checkpoints import config
 
-SUPPORTED = [QUANTIZATIONS[name] for name in COMPILED]
+SUPPORTED = [q for q in QUANTIZATIONS.values() if q.supported]
 
 
 @pytest.mark.parametrize("quantization", SUPPORTED, ids=lambda q: q.name)

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tvm import tirx
 
+from olmo import canonical_ir
 from olmo.convert import convert
 from olmo.runtime import Engine
 from tests.olmo.checkpoints import write_single
@@ -47,6 +49,14 @@ def test_logits_are_those_of_the_dequantized_weights(
     built: Library, checkpoint: str, quantization: str
 ) -> None:
     check(built(checkpoint, quantization), golden_tokens(checkpoint))
+
+
+def test_no_function_has_a_buffer_of_float8(built: Library) -> None:
+    """Schedules for GPUs would copy it, and TVM convert it on the way."""
+    module = canonical_ir.load(built("pub-b", "e4m3_e4m3_f16").module)
+    functions = [f for _, f in module.functions_items() if isinstance(f, tirx.PrimFunc)]
+    assert len(functions) > 10
+    assert not [f for f in functions if "float8" in f.script(show_meta=False)]
 
 
 def test_raw_encoding_keeps_float32_exactly(built: Library, tmp_path: Path) -> None:

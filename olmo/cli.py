@@ -100,7 +100,7 @@ def _add_compile(parser: argparse.ArgumentParser) -> None:
     add("--model-type", default="auto", metavar="TYPE", help="auto or olmo")
     add("--device", default="auto", metavar="TARGET", help=f"auto or {', '.join(TARGETS)}")
     add("--host", default="auto", metavar="TRIPLE", help="auto, or the target's own triple")
-    add("--opt", default="O2", metavar="LEVEL", help="O0, O1, O2 or O3")
+    add("--opt", default="O2", metavar="LEVEL", help="O0 to O3, and flags: O2;cudagraph=0")
     add("--system-lib-prefix", default="auto", metavar="PREFIX", help="for static libraries")
     add("--overrides", default="", metavar="K=V;…", help="such as context_window_size=512")
     add("-o", "--output", required=True, metavar="OUT", type=Path, help="library to write")

@@ -15,6 +15,7 @@ from olmo.quantization import Quantization
 from olmo.quantizations import quantization
 from olmo.target import MIN_PREFIX, Target, symbol_prefix
 from olmo.targets import TARGETS, target, with_opt, with_suffix
+from olmo.toolchain import tools
 
 # Also in olmo.chat_config, which this module, light as it is, does not import.
 CHAT_CONFIG = "mlc-chat-config.json"
@@ -58,7 +59,8 @@ def plan_library(
     "auto" for this machine's CPU; `overrides` has the form "name=value;name=value".
 
     Raises:
-        OlmoError: anything that is unknown, contradictory or not what the target builds.
+        OlmoError: anything that is unknown, contradictory or not what the target builds, or a
+            program that compiling for it needs and is not installed.
     """
     path = model / CHAT_CONFIG if model.is_dir() else model
     if not path.exists():
@@ -70,6 +72,7 @@ def plan_library(
         raise OlmoError(f"{output}: is a directory")
     chat_config = read_json(path)
     chosen_quantization = _quantization(quantization_name, chat_config, path)
+    tools(chosen.kind)
     spec = CompileSpec.from_chat_config(chat_config, chosen_quantization, str(path))
     spec = _overridden(spec, parse_overrides(overrides))
     return LibraryPlan(spec, chosen, _prefix(system_lib_prefix, chosen, spec), output)

@@ -8,7 +8,6 @@ import importlib.util
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -37,8 +36,6 @@ def tools(kind: str) -> Mapping[str, str]:
     """
     if kind == "cuda":
         return {"nvcc": nvcc().version, "g++": _host_compiler()}
-    if kind == "metal" and sys.platform == "darwin":
-        return {"xcrun metal": metal_compiler()}
     return {}
 
 
@@ -66,19 +63,6 @@ def _host_compiler() -> str:
     if found is None:
         raise OlmoError("nvcc needs g++, which is not installed", INSTALL_HOST_COMPILER)
     return _version(found, "-dumpfullversion", pattern=r"([\d.]+)")
-
-
-@cache
-def metal_compiler() -> str:
-    """Return the version of Apple's Metal compiler.
-
-    Raises:
-        OlmoError: Xcode has none.
-    """
-    found = shutil.which("xcrun")
-    if found is None:
-        raise OlmoError("Metal libraries need xcrun on a Mac", "xcode-select --install")
-    return _version(found, "-sdk", "macosx", "metal", "--version", pattern=r"version ([\d.]+)")
 
 
 def _version(program: str, *arguments: str, pattern: str) -> str:

@@ -180,6 +180,11 @@ def _check_cuda(path: Path, module: DeviceModule, target: Target) -> tuple[str, 
             f"{path}: machine code for {', '.join(native) or 'none'} and PTX for "
             f"{', '.join(portable) or 'none'}, not for {', '.join(target.archs)} and the last"
         )
+    for entry in entries:
+        if entry.payload.startswith(b"\x7fELF"):  # and is not compressed
+            for kernel in module.kernels:
+                if f".text.{kernel}\0".encode() not in entry.payload:
+                    raise OlmoError(f"{path}: has no machine code of {kernel} for {entry.arch}")
     codes = f"{' '.join(native)} and PTX {' '.join(portable)}"
     return f"fatbin of {codes}", [
         f"{len(module.kernels)} kernels in a fat binary: {codes}",

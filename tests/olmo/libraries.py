@@ -1,6 +1,7 @@
 """Models converted and compiled for tests, and the logits they should have."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,18 @@ def build(checkpoint: Path, name: str, out: Path, **overrides: Any) -> Built:
     work.mkdir(parents=True, exist_ok=True)
     compile_library(module, metadata, target("linux-x86_64-cpu"), library, work=work)
     return Built(spec, out / "model", library, module, metadata)
+
+
+def model_directory(library: Built, out: Path) -> Path:
+    """Make a model directory with chat config and tokenizer, as the chain makes it."""
+    shutil.copytree(library.model_dir, out)
+    shutil.copy(GOLDEN / "pub-a" / "tokenizer.json", out)
+    config = json.loads((GOLDEN / "chat-config" / "pub-b.q4f16_1.LM.512.json").read_bytes()) | {
+        "quantization": library.spec.quantization.name,
+        "model_config": library.spec.config.to_json(),
+    }
+    (out / "mlc-chat-config.json").write_text(json.dumps(config))
+    return out
 
 
 def golden_tokens(checkpoint: str, weights: str = "bf16_rounded") -> list[int]:

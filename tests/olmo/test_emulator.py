@@ -1,4 +1,4 @@
-"""Programs on an emulated machine; the emulator here is a script that runs this Python."""
+"""Programs on an emulated machine: a script that runs this Python; and once the real one."""
 
 import json
 import sys
@@ -8,6 +8,14 @@ import pytest
 
 from olmo.emulator import DESCRIPTION, SITE, place, read_machine, run_emulated
 from olmo.errors import OlmoError
+from olmo.targets import target
+from olmo.verification import verified_text
+from olmo.verify import verify
+from tasks.actions import emulate
+from tasks.node import Source
+from tasks.verification import find
+from tests.olmo.conftest import DeviceLibrary, Library
+from tests.olmo.libraries import model_directory
 
 
 @pytest.fixture
@@ -71,3 +79,35 @@ def test_no_machine(tmp_path: Path) -> None:
 def test_tools_are_in_the_python_environment() -> None:
     assert place("aarch64", Path("/venv")) == Path("/venv/share/olmill/aarch64")
     assert place("aarch64").is_relative_to(sys.prefix)
+
+
+def test_a_library_on_the_emulated_machine(
+    built: Library, device_library: DeviceLibrary, tmp_path: Path
+) -> None:
+    found = find("aarch64")
+    if not isinstance(found, Source):
+        pytest.skip(found.what)
+    library = built("pub-b", "q4f16_1")
+    inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
+    outputs.mkdir()
+    model_directory(library, inputs / "model")
+    for name, path in (
+        ("library/library.so", device_library("linux-aarch64-cpu")),
+        (f"aarch64/{DESCRIPTION}", found.root / DESCRIPTION),
+    ):
+        (inputs / name).parent.mkdir()
+        (inputs / name).symlink_to(path)
+    params = {
+        "target": json.loads(target("linux-aarch64-cpu").to_json()),
+        "system_lib_prefix": None,
+        "quantization": library.spec.quantization.to_json(),
+        "missing": None,
+    }
+    emulate.run(params, inputs, outputs)
+    report = json.loads((outputs / "report.json").read_bytes())
+    native = verify(inputs / "model", library.library, library.spec.quantization, None)
+    assert verified_text(report).startswith("executed under qemu-aarch64 ")
+    assert report["accuracy"]["same_likeliest_token"]
+    assert set(report["accuracy"]) == set(native["accuracy"])
+    assert report["accuracy"]["logits_within"] <= 1e-2
+    assert "a shared library in ELF for aarch64 that loads libm.so.6, libc.so.6" in report["checks"]

@@ -188,11 +188,14 @@ def test_symbols_without_the_prefix(
 
 
 def fatbin(
-    archs: tuple[str, ...], device: Path, data: bytes | None = None
+    archs: tuple[str, ...],
+    device: Path,
+    data: bytes | None = None,
+    kernels: tuple[str, ...] = ("scale", "shift"),
 ) -> tuple[str, list[str]]:
     device.write_bytes(data if data is not None else b"the library")
     golden = (GOLDEN / "two-kernels.fatbin").read_bytes()
-    module = DeviceModule("cuda", "fatbin", ("scale", "shift"), {"": golden})
+    module = DeviceModule("cuda", "cubin", kernels, {"": golden})
     chosen = replace(target("linux-x86_64-cpu"), kind="cuda", archs=archs)
     return library_check._check_cuda(device, module, chosen)
 
@@ -207,6 +210,11 @@ def test_cuda(tmp_path: Path) -> None:
 def test_cuda_for_other_gpus(tmp_path: Path, archs: tuple[str, ...]) -> None:
     with pytest.raises(OlmoError, match="machine code for sm_80, sm_90 and PTX for sm_90, not for"):
         fatbin(archs, tmp_path / "x.so")
+
+
+def test_a_kernel_without_machine_code(tmp_path: Path) -> None:
+    with pytest.raises(OlmoError, match="has no machine code of third for sm_80"):
+        fatbin(("sm_80", "sm_90"), tmp_path / "x.so", kernels=("scale", "third"))
 
 
 def test_source_of_cuda(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 import json
 import platform
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,9 @@ from olmo.tensor_cache_reader import read_tensor_cache
 from olmo.verification import accuracy_text
 from olmo.verify import verify
 from tests.olmo.conftest import Library
-from tests.olmo.libraries import GOLDEN, Built
+from tests.olmo.libraries import Built, model_directory
 
 FUNCTIONS = {"prefill", "decode", "chunked prefill", "batch_prefill", "batch_decode"}
-
-
-def directory(library: Built, out: Path) -> Path:
-    """Make a model directory with chat config and tokenizer, as the chain makes it."""
-    shutil.copytree(library.model_dir, out)
-    shutil.copy(GOLDEN / "pub-a" / "tokenizer.json", out)
-    config = json.loads((GOLDEN / "chat-config" / "pub-b.q4f16_1.LM.512.json").read_bytes()) | {
-        "quantization": library.spec.quantization.name,
-        "model_config": library.spec.config.to_json(),
-    }
-    (out / "mlc-chat-config.json").write_text(json.dumps(config))
-    return out
 
 
 @pytest.fixture
@@ -38,7 +25,7 @@ def library(built: Library) -> Built:
 
 @pytest.fixture
 def model(library: Built, tmp_path: Path) -> Path:
-    return directory(library, tmp_path / "model")
+    return model_directory(library, tmp_path / "model")
 
 
 def test_the_report(model: Path, library: Built) -> None:
@@ -75,7 +62,10 @@ def test_quantized_models_are_held_to_their_own_weights(
 ) -> None:
     library = built(checkpoint, quantization)
     report = verify(
-        directory(library, tmp_path / "model"), library.library, library.spec.quantization, None
+        model_directory(library, tmp_path / "model"),
+        library.library,
+        library.spec.quantization,
+        None,
     )
     assert report["accuracy"]["logits_within"] <= 1e-4
 

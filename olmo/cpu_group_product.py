@@ -44,6 +44,7 @@ AHEAD = 256  # words from those in use to those the cache is told to fetch
 LINE = 16  # words of a line of the cache
 ROWS = 6  # rows in registers at once
 COLUMNS = 2  # vectors of columns in registers at once
+CHAINS = 2  # sums of one vector of words: an addition seldom waits for the one before
 FEW = 4  # from this many rows on, weights are unpacked once for all of them
 
 
@@ -188,11 +189,17 @@ class GroupProduct:
         """Return in each lane the sum of the products of one word with its activations."""
         found = T.Bind(load(self.p.words, (column, word), lanes))
         first = word // self.lanes * (self.lanes * self.per_word) + word % self.lanes
-        sums = [splat(f32(0), lanes)] * 2  # two chains: an addition does not wait for the last one
+        sums: list[Expr] = []
         for place in range(self.per_word):
             x = load(self.x, (row, first + place * self.lanes), lanes)
-            sums[place % 2] = T.Bind(sums[place % 2] + self._shifted(found, place, lanes) * x)
-        return sums[0] + sums[1]
+            term = self._shifted(found, place, lanes) * x
+            if place < CHAINS:
+                sums.append(T.Bind(term))
+            else:
+                sums[place % CHAINS] = T.Bind(sums[place % CHAINS] + term)
+        while len(sums) > 1:
+            sums = [T.Bind(a + b) for a, b in zip(sums[::2], sums[1::2], strict=True)]
+        return sums[0]
 
     def _across(self, row: Expr, column: Expr) -> None:
         """Layout KN: multiply one row with neighbouring columns."""

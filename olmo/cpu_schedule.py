@@ -5,7 +5,8 @@ inner dimension, and a tile of rows and columns is in registers at once, so that
 one sum do not wait for each other. With one row (decode) weights are dequantized where they are
 used; with more rows (prefill, batches) once per tile of columns, into scratch memory.
 
-The stages of a product are those that `olmo.quantized_layers` names.
+Group-quantized weights have kernels of their own (`olmo.cpu_group_product`), for shapes that these
+divide. The stages of a product are those that `olmo.quantized_layers` names.
 """
 
 # tvm has no type information.
@@ -19,6 +20,7 @@ from tvm import s_tir, tirx
 
 from olmo import cpu_product
 from olmo.cpu_group_product import GroupProduct
+from olmo.cpu_product import divisor
 
 ROW_TILE = 4  # rows in registers at once, where there may be more than one
 UNROLL = 4  # vectors of the inner dimension per step: one group of quantized weights, 4 * 8 lanes
@@ -87,8 +89,8 @@ def _matmul(sch: s_tir.Schedule, stages: dict[str, Any], lanes: int) -> None:
 
     # Output: parallel over tiles of columns; a step of rows and columns is in registers at once.
     wide = 16 if scratch is not None and int(depth) > MAX_SCRATCH_DEPTH else 32
-    column_tile = _divisor(int(columns), wide)
-    column_step = _divisor(column_tile, 4 if one_row else 2)
+    column_tile = divisor(int(columns), wide)
+    column_step = divisor(column_tile, 4 if one_row else 2)
     i, j, k = sch.get_loops(product)
     partial = sch.rfactor(_split_depth(sch, k, lanes, one_row), 2)
     i, j, lane = sch.get_loops(product)
@@ -149,10 +151,10 @@ def _split_depth(sch: s_tir.Schedule, k: Any, lanes: int, one_row: bool) -> Any:
 
     A block of some 64 vectors keeps the input rows of a tile in the first-level cache.
     """
-    width = _divisor(depth := int(sch.get(k).extent), lanes)
-    unroll = _divisor(depth // width, UNROLL)
+    width = divisor(depth := int(sch.get(k).extent), lanes)
+    unroll = divisor(depth // width, UNROLL)
     steps = depth // width // unroll
-    blocks = 1 if one_row else steps // _divisor(steps, 16)
+    blocks = 1 if one_row else steps // divisor(steps, 16)
     return sch.split(k, [blocks, None, unroll, width])[-1]
 
 
@@ -182,7 +184,7 @@ def _layer_norm(sch: s_tir.Schedule, stages: dict[str, Any], lanes: int) -> None
     sch.parallel(row)
     for name in ("squares", "total"):
         *_, k = sch.get_loops(stages[name])
-        _, lane = sch.split(k, [None, _divisor(int(sch.get(k).extent), 4 * lanes)])
+        _, lane = sch.split(k, [None, divisor(int(sch.get(k).extent), 4 * lanes)])
         partial = sch.rfactor(lane, 0)
         for block in (stages[name], partial):
             sch.compute_at(block, row, preserve_unit_loops=True)
@@ -214,7 +216,7 @@ def _vectorize_last(sch: s_tir.Schedule, block: Any, lanes: int) -> None:
     last = sch.get_loops(block)[-1]
     extent = sch.get(last).extent
     if isinstance(extent, tirx.IntImm):
-        _, lane = sch.split(last, [None, _divisor(int(extent), lanes)])
+        _, lane = sch.split(last, [None, divisor(int(extent), lanes)])
         sch.vectorize(lane)
 
 
@@ -225,10 +227,3 @@ def _is_copy(sch: s_tir.Schedule, block: Any) -> bool:
 
 def _is_one(extent: tirx.Expr) -> bool:
     return isinstance(extent, tirx.IntImm) and int(extent) == 1
-
-
-def _divisor(number: int, limit: int) -> int:
-    """Return the largest power of two up to `limit` that divides `number`."""
-    while number % limit:
-        limit //= 2
-    return limit

@@ -92,5 +92,6 @@ def run_emulated(
         raise OlmoError(f"under emulation: killed by signal {-done.returncode}")
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"ended with {done.returncode}"]
-        raise OlmoError(f"under emulation: {lines[-1]}")
+        told = lines[-1].removeprefix(f"{OlmoError.__module__}.{OlmoError.__name__}: ")
+        raise OlmoError(f"under emulation: {told}")
     return machine

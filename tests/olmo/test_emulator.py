@@ -17,6 +17,8 @@ from tasks.verification import find
 from tests.olmo.conftest import DeviceLibrary, Library
 from tests.olmo.libraries import model_directory
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
@@ -56,13 +58,14 @@ def test_a_program(machine: Path, tmp_path: Path) -> None:
     ("code", "message"),
     [
         ("raise ValueError('the reason')", "under emulation: ValueError: the reason"),
+        ("from olmo.errors import OlmoError; raise OlmoError('mistake')", "emulation: mistake"),
         ("import os; os._exit(3)", "under emulation: ended with 3"),
         ("import os; os.kill(os.getpid(), 11)", "under emulation: killed by signal 11"),
     ],
 )
 def test_a_program_that_fails(machine: Path, tmp_path: Path, code: str, message: str) -> None:
     with pytest.raises(OlmoError, match=message):
-        run_emulated(machine, ["-c", code], tmp_path, tmp_path)
+        run_emulated(machine, ["-c", code], ROOT, tmp_path)
 
 
 def test_a_program_that_hangs(machine: Path, tmp_path: Path) -> None:

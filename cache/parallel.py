@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,14 +18,24 @@ THREADS = 16
 def each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Return the function's value for each item, in order.
 
-    Raises what the first of the items that failed raised; items not begun by then are left out.
+    Raises what it raised for one of the items; items not begun by then are left out.
     """
-    if len(items) < 2:
+    threads = min(THREADS, len(items))
+    if threads < 2:
         return [function(item) for item in items]
-    with ThreadPoolExecutor(min(THREADS, len(items))) as pool:
-        futures = [pool.submit(function, item) for item in items]
+    found: dict[int, R] = {}
+    rest = iter(enumerate(items))  # shared: whoever is free takes the next one
+
+    def work() -> None:
+        for number, item in rest:
+            found[number] = function(item)
+
+    with ThreadPoolExecutor(threads) as pool:
+        working = [pool.submit(work) for _ in range(threads)]
         try:
-            return [future.result() for future in futures]
+            for one in working:
+                one.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            deque(rest, maxlen=0)
             raise
+    return [found[number] for number in range(len(items))]

@@ -56,15 +56,22 @@ def send(source: BinaryIO, digest: Digest, offset: int = 0) -> Iterator[bytes]:
     source.seek(0)
     sha256 = hashlib.sha256()
     position = 0
-    while position < digest.size:
-        part = source.read(min(CHUNK, digest.size - position))
-        sha256.update(part)
-        position += len(part)
-        ends = position == digest.size
-        if not part or (ends and (source.read(1) or sha256.hexdigest() != digest.hash)):
-            raise CorruptBlob(f"blob {digest}: the file to upload holds something else")
-        if position > offset:
-            yield part[max(0, len(part) - (position - offset)) :]
+    with ThreadPoolExecutor(1) as hasher:  # beside the network, not before it
+        hashed: Future[None] | None = None
+        while position < digest.size:
+            part = source.read(min(CHUNK, digest.size - position))
+            position += len(part)
+            ends = position == digest.size
+            if hashed is not None:
+                hashed.result()
+            if ends:  # a small blob needs no thread
+                sha256.update(part)
+            else:
+                hashed = hasher.submit(sha256.update, part)
+            if not part or (ends and (source.read(1) or sha256.hexdigest() != digest.hash)):
+                raise CorruptBlob(f"blob {digest}: the file to upload holds something else")
+            if position > offset:
+                yield part[max(0, len(part) - (position - offset)) :]
 
 
 def _bounded(parts: Iterable[bytes], digest: Digest) -> Iterator[bytes]:

@@ -241,20 +241,9 @@ def _awq(words: te.Tensor, zeros: te.Tensor, scales: te.Tensor, q: Quantization)
         group = column // q.group_size
         difference = value(words, column, row) - value(zeros, group, row)
         exact = difference.astype(ACCUMULATE) * scale[group, row]
-        return _rounded(exact, q.model_dtype)
+        return exact.astype(q.model_dtype).astype(ACCUMULATE)
 
     return element
-
-
-def _rounded(x: tirx.Expr, dtype: str) -> tirx.Expr:
-    """Round float32 to the values of the model dtype, kept as float32."""
-    if dtype != "bfloat16":
-        return x.astype(dtype).astype(ACCUMULATE)
-    # Within an expression TVM computes bfloat16 in float32, and rounds nothing.
-    bits = tirx.reinterpret("uint32", x)
-    odd = (bits >> tirx.const(16, "uint32")) & tirx.const(1, "uint32")
-    bits = (bits + odd + tirx.const(0x7FFF, "uint32")) & tirx.const(0xFFFF0000, "uint32")
-    return tirx.reinterpret(ACCUMULATE, bits)
 
 
 def _float8(weight: te.Tensor, q: Quantization, scale: te.Tensor | None = None) -> _Element:

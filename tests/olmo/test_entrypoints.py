@@ -67,7 +67,8 @@ def test_embed_dequantizes(built: Library) -> None:
     for name in ("q4f32_1", "q4f16_1"):
         library = built("pub-b", name)
         expected = library.weight("model.embed_tokens")[TOKENS]
-        assert np.array_equal(Session(library).embed(TOKENS).astype(np.float32), expected)
+        dtype = library.spec.quantization.model_dtype
+        assert np.array_equal(Session(library).embed(TOKENS), expected.astype(dtype))
 
 
 def test_prefill_and_decode(session: Session, library: Built) -> None:

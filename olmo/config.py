@@ -88,6 +88,11 @@ class OLMoConfig:
     def __post_init__(self) -> None:
         _validate(self)
 
+    @property
+    def devices(self) -> int:
+        """How many devices the model is divided over."""
+        return self.tensor_parallel_shards * self.pipeline_parallel_stages
+
     @classmethod
     def from_huggingface(cls, obj: object, where: str = "config.json") -> "OLMoConfig":
         """Read a Hugging Face `config.json` (transformers 4 or 5); `where` names it in errors.

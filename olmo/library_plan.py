@@ -14,7 +14,7 @@ from olmo.json_file import read_json
 from olmo.quantization import Quantization
 from olmo.quantizations import quantization
 from olmo.target import MIN_PREFIX, Target, symbol_prefix
-from olmo.targets import TARGETS, target, with_opt, with_suffix
+from olmo.targets import TARGETS, only_one_device, target, with_opt, with_suffix
 from olmo.toolchain import tools
 
 # Also in olmo.chat_config, which this module, light as it is, does not import.
@@ -75,6 +75,12 @@ def plan_library(
     tools(chosen.kind)
     spec = CompileSpec.from_chat_config(chat_config, chosen_quantization, str(path))
     spec = _overridden(spec, parse_overrides(overrides))
+    alone = only_one_device(chosen)
+    if spec.config.devices > 1 and alone is not None:
+        raise OlmoError(
+            f"{chosen.name}: {alone}, but the model is divided over {spec.config.devices}",
+            "set tensor_parallel_shards and pipeline_parallel_stages to 1",
+        )
     return LibraryPlan(spec, chosen, _prefix(system_lib_prefix, chosen, spec), output)
 
 

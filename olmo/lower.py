@@ -63,7 +63,7 @@ def _with_functions(
     added = {**functions, **shard_functions(divisions)}
     if config.pipeline_parallel_stages > 1:
         module = split_stages(module)
-    if config.tensor_parallel_shards * config.pipeline_parallel_stages > 1:
+    if config.devices > 1:
         by_index = {name: added.pop(name) for name in TAKE_INDICES}
         module = with_given_indices(module, by_index, config.hidden_size, dtype)
     for name, function in added.items():

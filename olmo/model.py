@@ -219,8 +219,8 @@ class OLMo(nn.Module):
 
     def agreed(self, integers: Tensor) -> Tensor:
         """Return the integers that the first device was given: all of them compute with the same."""
-        devices = self.config.tensor_parallel_shards * self.config.pipeline_parallel_stages
-        return integers if devices == 1 else op.ccl_broadcast_from_worker0(integers)
+        alone = self.config.devices == 1
+        return integers if alone else op.ccl_broadcast_from_worker0(integers)
 
     def hidden_states(self, x: Tensor, kv_cache: PagedKVCache) -> Tensor:
         """Run all layers: [rows, hidden] to [rows, hidden]."""

@@ -170,6 +170,13 @@ def runs_here(target: Target) -> bool:
     return target.kind == "llvm" and not target.system_lib and target.triple.startswith(here)
 
 
+def only_one_device(target: Target) -> str | None:
+    """Return why a library of `target` runs on one device alone; None if it may run on several."""
+    if target.kind not in {"llvm", "cuda"}:
+        return f"MLC's runtime for {target.kind} uses one device"
+    return "a library that is linked into an app uses one device" if target.system_lib else None
+
+
 def suffixes(target: Target) -> tuple[str, ...]:
     """Return what the names of a platform's libraries may end in, the usual one first."""
     return next(found for part, found in _SUFFIXES.items() if part in target.triple)

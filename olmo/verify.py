@@ -63,8 +63,7 @@ def verify(
 
 
 def _how(config: OLMoConfig) -> str:
-    devices = config.tensor_parallel_shards * config.pipeline_parallel_stages
-    several = f", {devices} devices as threads" if devices > 1 else ""
+    several = f", {config.devices} devices as threads" if config.devices > 1 else ""
     return f"on {platform.machine()}{several}"
 
 

@@ -130,7 +130,9 @@ def _function(name: str) -> Any:
 
 @tvm_ffi.register_global_func(_RUN, override=True)
 def _run(ticket: int) -> None:
-    _JOBS[ticket](int(_function("runtime.disco.worker_id")()[0]))
+    job = _JOBS.get(ticket)
+    if job is not None:  # else nobody waits for it any more
+        job(int(_function("runtime.disco.worker_id")()[0]))
 
 
 def _member() -> tuple[_Team, int]:

@@ -7,7 +7,7 @@ a suggestion. Nothing is guessed and nothing unknown is ignored.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from olmo.errors import OlmoError
 from olmo.quantization import Encoding
 from olmo.quantizations import QUANTIZATIONS
 from olmo.target import Target
-from olmo.targets import TARGETS, custom
+from olmo.targets import TARGETS, custom, only_one_device
 from tasks.errors import BuildError
 from tasks.mistakes import Mistakes, tables
 from tasks.models import Model, read_models
@@ -72,12 +72,20 @@ def parse(value: Mapping[str, Any], path: Path) -> Matrix:
     model_names = set(tables("models", value.get("models", {}), Mistakes()))
     target_names = set(TARGETS) | set(tables("targets", value.get("targets", {}), Mistakes()))
     rows = read_rows(value.get("release", []), model_names, target_names, mistakes)
+    _check_devices(rows, targets, mistakes)
     cache = read_cache(value.get("cache", {}), path.parent, mistakes)
     if mistakes.lines:
         count = len(mistakes.lines)
         heading = f"{path}: {count} mistake{'s' if count > 1 else ''}"
         raise BuildError("\n  ".join([heading, *mistakes.lines]))
     return Matrix(path, found, targets, rows, cache, encodings)
+
+
+def _check_devices(rows: Sequence[Row], targets: Mapping[str, Target], mistakes: Mistakes) -> None:
+    for row in rows:
+        alone = only_one_device(targets[row.target]) if row.target in targets else None
+        if alone is not None and row.devices.count > 1:
+            mistakes.add("release", f"{row}: {alone}", "leave it out of a table for several")
 
 
 def _encodings(value: Any, mistakes: Mistakes) -> dict[str, Encoding]:

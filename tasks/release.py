@@ -25,6 +25,11 @@ class Devices:
     presharded: bool = False
 
     @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.shards * self.stages
+
+    @property
     def of_library(self) -> str:
         """What names of libraries for several devices have behind the window."""
         shards = f"-tp{self.shards}" if self.shards > 1 else ""

@@ -62,3 +62,29 @@ def verified(built: Built, tokens: list[int]) -> Logits:
     embedded = session.embed(drafted + other[14:])[None]
     found = session.forward("batch_verify", {0: len(drafted), 1: 5}, embedded)
     return np.asarray(found[0, : len(drafted)])
+
+
+def by_hidden_states(built: Built, tokens: list[int]) -> Logits:
+    """Return the logits after the prompt and each later token, by the states before them.
+
+    Every function that gives states has some of the tokens.
+    """
+    session, prompt, rest = Session(built), tokens[:PROMPT], tokens[PROMPT:]
+    session.kv("add_sequence", 0)
+
+    def states(name: str, some: list[int]) -> np.ndarray:
+        embedded = session.embed(some)[None]
+        return session.forward(f"{name}_to_last_hidden_states", {0: len(some)}, embedded)[0]
+
+    whole = states("prefill", prompt)
+    last = tensor(np.array([len(whole) - 1], np.int32))
+    chosen = session.vm["batch_select_last_hidden_states"](tensor(whole), last).numpy()
+    rows = [
+        chosen,
+        states("decode", rest[:1]),
+        states("batch_prefill", rest[1:3]),
+        states("batch_decode", rest[3:4]),
+        states("batch_verify", rest[4:]),
+    ]
+    found = session.vm["get_logits"](tensor(np.concatenate(rows)), session.parameters)
+    return np.asarray(found.numpy())

@@ -65,6 +65,15 @@ def test_overrides_replace_fields(model: Path) -> None:
     assert plan(model, overrides="sliding_window_size=64").spec.sliding_window_size == 64
 
 
+def test_several_devices(model: Path) -> None:
+    two = "pipeline_parallel_stages=2"
+    assert plan(model, overrides=two).spec.config.devices == 2
+    assert plan(model, device="cuda", overrides=two).spec.config.devices == 2
+    for output, device in (("l.tar", LINUX), ("l.dll", "windows-x86_64-opencl")):
+        found = failure(model, output=output, device=device, overrides=two)
+        assert "one device, but the model is divided over 2" in str(found)
+
+
 def test_parses_overrides() -> None:
     assert parse_overrides("") == {}
     assert parse_overrides("prefill_chunk_size=3;") == {"prefill_chunk_size": 3}

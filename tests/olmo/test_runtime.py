@@ -21,6 +21,7 @@ from tests.olmo.libraries import (
     golden_logits,
     golden_tokens,
 )
+from tests.olmo.session import by_hidden_states, verified
 
 
 @pytest.fixture
@@ -30,10 +31,14 @@ def small(built: Library) -> Built:
 
 @pytest.mark.parametrize(("checkpoint", "tolerance"), [("pub-a", 1e-4), ("pub-b", 1e-3)])
 def test_golden_logits_in_every_way(built: Library, checkpoint: str, tolerance: float) -> None:
-    engine = built(checkpoint, "q0f32").engine(max_sequences=2)
-    expected = golden_logits(checkpoint)
-    for way, found in every_way(engine, golden_tokens(checkpoint)).items():
-        assert np.abs(found - expected).max() < tolerance, way
+    library, tokens = built(checkpoint, "q0f32"), golden_tokens(checkpoint)
+    ways = {
+        **every_way(library.engine(max_sequences=2), tokens),
+        "batch_verify": verified(library, tokens),
+        "states and get_logits": by_hidden_states(library, tokens),
+    }
+    for way, found in ways.items():
+        assert np.abs(found - golden_logits(checkpoint)).max() < tolerance, way
 
 
 def test_golden_logits_of_two_shards_in_two_stages(divided: Built) -> None:

@@ -123,6 +123,7 @@ HF = '[models.m]\nsource = "hf"\nrepo = "a/b"\nconv_template = "LM"\n'
         (TINY + TINY_ROW + "presharded = 2\n", r"presharded: expected true or false"),
         (TINY + TINY_ROW + "presharded = true\n", r"release\[0\].presharded: there is one shard"),
         (TINY + TINY_ROW.replace("q0f32", "q4f16_0") + "tensor_parallel_shards = 5\n", r"tensor_parallel_shards: q4f16_0: the transposed layout KN"),
+        (TINY + TINY_ROW.replace("linux-x86_64-cpu", "android-arm64-opencl") + "pipeline_parallel_stages = 2\n", r"release: olmo-tiny:q0f32:256-pp2:android-arm64-opencl: .* one device"),
         (TINY + "[[release]]\nmodels = ['olmo-tiny']\n", r"release\[0\]: quantizations is missing"),
         (HF + 'revision = "main"\n' + ROW, r"models.m.revision: 'main' is not a commit .*moves"),
         (HF + ROW, "models.m: revision is missing"),

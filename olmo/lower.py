@@ -25,7 +25,6 @@ from olmo.model import OLMo
 from olmo.parallel import Division, Placed, placed
 from olmo.pipeline_stages import split_stages
 from olmo.shard_functions import TAKE_INDICES, shard_functions, with_given_indices
-from olmo.webgpu_sampling import with_sampling
 
 
 def lower(spec: CompileSpec, kind: str) -> tuple[bytes, bytes]:
@@ -47,8 +46,6 @@ def lower(spec: CompileSpec, kind: str) -> tuple[bytes, bytes]:
         module, _, _ = model.export_tvm(spec=module_spec(model), allow_extern=True)
         functions = gpu_logit_functions if is_gpu(target) else logit_functions
         module = _with_functions(module, spec, model.dtype, functions(model.dtype))
-        if kind == "webgpu":
-            module = with_sampling(module, spec.config.vocab_size)
         for lowering in _passes():
             module = lowering(module)
     return canonical_ir.dump(module), metadata(spec)

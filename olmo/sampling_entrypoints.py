@@ -8,10 +8,11 @@ Names and signatures are MLC's. `V` is the vocabulary; probabilities are float32
 
 from typing import Any
 
+import tvm
 from tvm import te
 from tvm.relax.frontend.nn import Tensor, op
 
-from olmo import gpu_sampling
+from olmo import gpu_sampling, webgpu_sort
 from olmo.entry_point import Argument, EntryPoint
 from olmo.model import OLMo
 
@@ -23,13 +24,27 @@ _INDICES: Argument = (("num_samples",), "int32")
 _TREE: Argument = (("num_nodes",), "int32")
 
 
-def _argsort(_model: OLMo, probs: Tensor) -> tuple[Tensor, Tensor]:
+def _argsort(model: OLMo, probs: Tensor) -> tuple[Tensor, Tensor]:
+    if tvm.target.Target.current().kind.name == "webgpu":
+        return _webgpu_argsort(model.config.vocab_size, probs)
     order = op.argsort(probs, axis=-1, descending=True, dtype="int32")
 
     def take(p: te.Tensor, o: te.Tensor) -> te.Tensor:
         return te.compute(p.shape, lambda i, j: p[i, o[i, j]], name="take_sorted")
 
     return op.tensor_expr_op(take, "take_sorted", [probs, order]), order
+
+
+def _webgpu_argsort(vocab: int, probs: Tensor) -> tuple[Tensor, Tensor]:
+    padded = (probs.shape[0], webgpu_sort.padded_length(vocab))
+    out = [
+        Tensor.placeholder(shape, dtype)
+        for shape in (padded, probs.shape)
+        for dtype in ("float32", "int32")
+    ]
+    kernel = webgpu_sort.argsort(vocab)
+    _, _, values, order = op.tensor_ir_op(kernel, "argsort_kernel", [probs], out)
+    return values, order
 
 
 def _sample_with_top_p(

@@ -4,7 +4,7 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,35 @@ DECODED_TOKENS = 6
 # Largest error of a right library, relative to the largest logit.
 TOLERANCES: Mapping[str, float] = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-2}
 
+ANSWER_TOKENS = 32  # of an answer at most
+
 Logits = NDArray[np.float64]
+
+
+class LogitsEngine(Protocol):
+    """What runs a library, wherever that is; see `olmo.runtime.Engine`."""
+
+    @property
+    def prefill_chunk_size(self) -> int:
+        """Tokens of one prefill at most."""
+
+    def length(self, sequence: int) -> int:
+        """Return the number of tokens in the cache."""
+
+    def reset(self) -> None:
+        """Forget every sequence."""
+
+    def prefill(self, sequence: int, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Return the last logits."""
+
+    def decode(self, sequence: int, token: int) -> NDArray[np.float32]:
+        """Return the logits."""
+
+    def batch_prefill(self, prompts: Mapping[int, Sequence[int]]) -> NDArray[np.float32]:
+        """Return the last logits of each sequence."""
+
+    def batch_decode(self, tokens: Mapping[int, int]) -> NDArray[np.float32]:
+        """Return the logits of each sequence."""
 
 
 def verify(
@@ -40,26 +68,45 @@ def verify(
         OlmoError: the files do not belong together, a question is malformed, or the logits are
             further from the reference than the arithmetic explains.
     """
+    engine = Engine(model_dir, library, 2)
+    tolerance = TOLERANCES[quantization.model_dtype]
+    accuracy = measure(engine, model_dir, library, quantization, tolerance)
+    if questions is not None:
+        chat = Chat(model_dir, library)
+        answers = [_answer(chat, question) for question in questions_of(questions)]
+        accuracy["questions"] = graded(questions, answers)
     config = read_json(model_dir / CHAT_CONFIG)
-    errors, agree = _compare_logits(model_dir, library, config, quantization)
-    dtype = quantization.model_dtype
+    return executed(_how(OLMoConfig.from_json(config["model_config"])), accuracy)
+
+
+def measure(
+    engine: LogitsEngine,
+    model_dir: Path,
+    library: Path,
+    quantization: Quantization,
+    tolerance: float,
+) -> dict[str, Any]:
+    """Return the accuracy of the logits of an engine that is open for two sequences.
+
+    `tolerance` is the largest error of a right library, relative to the largest logit.
+
+    Raises:
+        OlmoError: the logits are further from the reference than that.
+    """
+    config = read_json(model_dir / CHAT_CONFIG)
+    errors, agree = _compare_logits(engine, model_dir, config, quantization)
     worst = max(errors.values())
-    if not worst <= TOLERANCES[dtype]:
+    if not worst <= tolerance:
         function = max(errors, key=lambda name: errors[name])
         raise OlmoError(
             f"{library}: logits of {function} are off by {worst:.1e} of the largest logit, "
-            f"{TOLERANCES[dtype]:.0e} is allowed in {dtype}"
+            f"{tolerance:.0e} is allowed in {quantization.model_dtype}"
         )
-    accuracy: dict[str, Any] = {
+    return {
         "logits_within": bound(worst),
         "logits_of_functions_within": {name: bound(error) for name, error in errors.items()},
         "same_likeliest_token": agree,
     }
-    if questions is not None:
-        wrong = ask(Chat(model_dir, library), questions)
-        right = len(questions) - len(wrong)
-        accuracy["questions"] = {"right": right, "total": len(questions), "wrong": wrong}
-    return executed(_how(OLMoConfig.from_json(config["model_config"])), accuracy)
 
 
 def _how(config: OLMoConfig) -> str:
@@ -67,25 +114,36 @@ def _how(config: OLMoConfig) -> str:
     return f"on {platform.machine()}{several}"
 
 
-def ask(chat: Chat, questions: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Ask each question in a conversation of its own; return those answered otherwise.
+def questions_of(questions: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return what a model is asked.
 
     Raises:
         OlmoError: a question is not a table of "question" and "answer".
     """
-    wrong = []
     for number, item in enumerate(questions):
         if not isinstance(item, Mapping) or set(item) != {"question", "answer"}:
             raise OlmoError(f"question {number}: expected the keys 'question' and 'answer'")
-        chat.reset()
-        answer = "".join(chat.generate(item["question"], temperature=0.0, max_tokens=32)).strip()
-        if answer != item["answer"].strip():
-            wrong.append({**item, "answered": answer})
-    return wrong
+    return [item["question"] for item in questions]
+
+
+def graded(questions: Sequence[Mapping[str, str]], answers: Sequence[str]) -> dict[str, Any]:
+    """Return how many questions were answered right, and those answered otherwise."""
+    wrong = [
+        {**item, "answered": answer.strip()}
+        for item, answer in zip(questions, answers, strict=True)
+        if answer.strip() != item["answer"].strip()
+    ]
+    return {"right": len(questions) - len(wrong), "total": len(questions), "wrong": wrong}
+
+
+def _answer(chat: Chat, question: str) -> str:
+    """Return the answer in a conversation of its own."""
+    chat.reset()
+    return "".join(chat.generate(question, temperature=0.0, max_tokens=ANSWER_TOKENS))
 
 
 def _compare_logits(
-    model_dir: Path, library: Path, config: Mapping[str, Any], quantization: Quantization
+    engine: LogitsEngine, model_dir: Path, config: Mapping[str, Any], quantization: Quantization
 ) -> tuple[dict[str, float], bool]:
     """Return the largest relative error by function, and whether all argmaxes agree."""
     model = OLMoConfig.from_json(config["model_config"])
@@ -97,7 +155,7 @@ def _compare_logits(
     scale = max(float(np.abs(logits).max()) for logits in expected) or 1.0
     errors: dict[str, float] = {}
     agree = True
-    for function, found, wanted in _runs(Engine(model_dir, library, 2), first, second, expected):
+    for function, found, wanted in _runs(engine, first, second, expected):
         error = _distance(found, wanted) / scale
         errors[function] = max(errors.get(function, 0.0), error)
         agree &= _same_choice(found, wanted, error * scale)
@@ -105,7 +163,7 @@ def _compare_logits(
 
 
 def _runs(
-    engine: Engine, first: list[int], second: list[int], expected: Sequence[Logits]
+    engine: LogitsEngine, first: list[int], second: list[int], expected: Sequence[Logits]
 ) -> list[tuple[str, NDArray[np.float32], Logits]]:
     """Run every function; each result with the logits it should have, [vocab]."""
     one, two = expected

@@ -60,7 +60,7 @@ TVM = {
     "olmo/schedule.py",
     "olmo/shard_functions.py",
     "olmo/workers.py",
-    "olmo/webgpu_sampling.py",
+    "olmo/webgpu_sort.py",
 }
 NETWORK = {
     "tasks/actions/hub.py",

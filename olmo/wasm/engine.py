@@ -38,7 +38,7 @@ class WebEngine:
         *,
         limit: float,
     ) -> None:
-        self._program = _Program(command, limit)
+        self._program = Program(command, limit)
         self._lengths: dict[int, int] = {}
         arguments = [str(library.absolute()), str(model_dir.absolute()), max_sequences]
         try:
@@ -114,7 +114,7 @@ class WebEngine:
             self._lengths[sequence] = self.length(sequence) + length
 
 
-class _Program:
+class Program:
     """A child that answers one request at a time; what it says on standard error explains errors."""
 
     def __init__(self, command: Sequence[str | Path], limit: float) -> None:

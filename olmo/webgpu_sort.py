@@ -1,72 +1,33 @@
-"""Sampling within the limits of WebGPU: sorting a vocabulary's probabilities, and drawing from them.
+"""Sorting a vocabulary's probabilities within the limits of WebGPU.
 
-TVM's own sort needs more axes of blocks than WebGPU has, and its top-p more memory of a workgroup.
-Limits kept here: 256 threads and 16 KiB of shared memory for each workgroup, two axes of blocks.
-Names and arguments are MLC's.
+TVM's own sort needs three axes of blocks, WebGPU has two. A workgroup has 256 threads and 16 KiB of
+shared memory.
 """
 
 # TVMScript is parsed as TIR, not run as Python: its annotations and names are TIR's.
 # mypy: ignore-errors
 # ruff: noqa: ANN001, ANN202, C901, N812, PLR0912, PLR0915
 
-import tvm
-from tvm import relax, tirx
+from tvm import tirx
 from tvm.script import tirx as T
 
 THREADS = 256
 TILE = 1024  # elements that a workgroup sorts in its shared memory
 
 
-def with_sampling(module: tvm.IRModule, vocab: int) -> tvm.IRModule:
-    """Return the module with `argsort_probs` and `sample_with_top_p` for rows of `vocab`.
-
-    `argsort_probs(probs)` takes [batch, vocab] in float32, and returns them in descending order
-    with their indices in int32; equal ones keep their order. `sample_with_top_p(sorted_probs,
-    sorted_indices, uniform_samples, sample_indices, top_p)` draws for each of `sample_indices`, a
-    row, with a number in [0, 1) from `uniform_samples`: from the fewest likeliest tokens that
-    together have at least `top_p` of their row. It returns the tokens, [samples].
-    """
-    builder = relax.BlockBuilder(module)
-    batch, samples = tirx.Var("batch_size", "int64"), tirx.Var("num_samples", "int64")
-    rows = (batch, vocab)
-
-    probs = relax.Var("probs", relax.TensorType(rows, "float32"))
-    with builder.function("argsort_probs", [probs]):
-        padded = (batch, _padded(vocab))
-        results = [(padded, "float32"), (padded, "int32"), (rows, "float32"), (rows, "int32")]
-        sort = builder.add_func(argsort(vocab), "argsort")
-        found = builder.emit(
-            relax.call_tir(sort, [probs], [relax.TensorType(*result) for result in results])
-        )
-        builder.emit_func_output(relax.Tuple([found[2], found[3]]))
-
-    arguments = [
-        relax.Var("sorted_probs", relax.TensorType(rows, "float32")),
-        relax.Var("sorted_indices", relax.TensorType(rows, "int32")),
-        relax.Var("uniform_samples", relax.TensorType((samples,), "float32")),
-        relax.Var("sample_indices", relax.TensorType((samples,), "int32")),
-        relax.Var("top_p", relax.TensorType((batch,), "float32")),
-    ]
-    with builder.function("sample_with_top_p", arguments):
-        draw = builder.add_func(sample(vocab), "sample")
-        tokens = relax.TensorType((samples,), "int32")
-        builder.emit_func_output(builder.emit(relax.call_tir(draw, arguments, tokens)))
-    return builder.finalize()
-
-
-def _padded(vocab: int) -> int:
+def padded_length(vocab: int) -> int:
     """Return the power of two that `vocab` elements are sorted in."""
     return max(TILE, 1 << (vocab - 1).bit_length())
 
 
 def argsort(vocab: int) -> tirx.PrimFunc:
-    """Return a bitonic sort of each row: Batcher's network (1968), tiles in shared memory.
+    """Return a bitonic sort of each row, descending; equal probabilities keep their order.
 
     Its arguments are the probabilities, two buffers of the padded length to work in, and the sorted
-    values and indices. Of the log2(n) (log2(n) + 1) / 2 steps, those over distances below a tile
+    values and indices. Batcher's network (1968), with tiles in shared memory: of the log2(n) (log2(n) + 1) / 2 steps, those over distances below a tile
     share launches: 100 000 elements take 37.
     """
-    padded = _padded(vocab)
+    padded = padded_length(vocab)
     tiles, log_tile = padded // TILE, TILE.bit_length() - 1
     later = padded.bit_length() - 1 - log_tile  # stages that cross tiles
     copies = -(-vocab // THREADS)
@@ -188,84 +149,3 @@ def argsort(vocab: int) -> tirx.PrimFunc:
                             index[row, place] = order[row, place]
 
     return sort.without_attr("global_symbol")
-
-
-def sample(vocab: int) -> tirx.PrimFunc:
-    """Return the draw from sorted rows: a workgroup for each sample, its threads sum pieces."""
-    piece = -(-vocab // THREADS)
-
-    @T.macro
-    def find(probs, row, sums, level, is_past, total, at, found):
-        """Put into `at` the first element at which `is_past(total)`, its sum into `total`.
-
-        Where there is none `at` is left, and `total` is the sum of all.
-        """
-        total[0] = T.float32(0)
-        found[0] = 0
-        found[1] = THREADS - 1
-        for part in T.serial(THREADS - 1):
-            if found[0] == 0:
-                beyond: T.let[T.float32] = total[0] + sums[part]
-                if is_past(beyond, level):
-                    found[0] = 1
-                    found[1] = part
-                    at[0] = T.min((part + 1) * piece, vocab) - 1  # rounding may miss all below
-                else:
-                    total[0] = beyond
-        found[0] = 0
-        for element in T.serial(piece):
-            if found[0] == 0 and found[1] * piece + element < vocab:
-                total[0] = total[0] + probs[row, found[1] * piece + element]
-                if is_past(total[0], level):
-                    found[0] = 1
-                    at[0] = found[1] * piece + element
-
-    def reaches(total, level):
-        return total >= level
-
-    def exceeds(total, level):
-        return total > level
-
-    @T.prim_func(s_tir=True)
-    def sample_with_top_p(
-        probs_handle: T.handle,
-        index_handle: T.handle,
-        uniform_handle: T.handle,
-        row_handle: T.handle,
-        top_p_handle: T.handle,
-        token_handle: T.handle,
-    ):
-        T.func_attr({"tirx.is_scheduled": True, "tirx.noalias": True})
-        batch, samples = T.int32(), T.int32()
-        probs = T.match_buffer(probs_handle, (batch, vocab), "float32")
-        index = T.match_buffer(index_handle, (batch, vocab), "int32")
-        uniform = T.match_buffer(uniform_handle, (samples,), "float32")
-        rows = T.match_buffer(row_handle, (samples,), "int32")
-        top_p = T.match_buffer(top_p_handle, (batch,), "float32")
-        token = T.match_buffer(token_handle, (samples,), "int32")
-        for draw in T.thread_binding(samples, "blockIdx.x"):
-            for thread in T.thread_binding(THREADS, "threadIdx.x"):
-                with T.sblock("sample"):
-                    T.reads()
-                    T.writes()
-                    sums = T.sblock_alloc_buffer((THREADS,), "float32", scope="shared")
-                    total = T.sblock_alloc_buffer((1,), "float32", scope="local")
-                    at = T.sblock_alloc_buffer((1,), "int32", scope="local")
-                    last = T.sblock_alloc_buffer((1,), "int32", scope="local")
-                    found = T.sblock_alloc_buffer((2,), "int32", scope="local")
-                    row: T.let[T.int32] = rows[draw]
-                    total[0] = T.float32(0)
-                    for element in T.serial(piece):
-                        if thread * piece + element < vocab:
-                            total[0] = total[0] + probs[row, thread * piece + element]
-                    sums[thread] = total[0]
-                    T.tvm_storage_sync("shared")
-                    if thread == 0:
-                        last[0] = vocab - 1
-                        find(probs, row, sums, top_p[row], reaches, total, last, found)
-                        wanted: T.let[T.float32] = uniform[draw] * total[0]
-                        at[0] = last[0]
-                        find(probs, row, sums, wanted, exceeds, total, at, found)
-                        token[draw] = index[row, T.min(at[0], last[0])]
-
-    return sample_with_top_p.without_attr("global_symbol")

@@ -1,0 +1,94 @@
+"""Verify libraries for WebAssembly where they run: on the CPU in Node, on WebGPU in Chromium."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from olmo.errors import OlmoError
+from olmo.quantization import Quantization
+from olmo.verification import Report, checked, executed
+from olmo.verify import ANSWER_TOKENS, TOLERANCES, graded, measure, questions_of
+from olmo.wasm.engine import Program, WebEngine
+from olmo.wasm.link import IMPORTS
+from olmo.wasm.module import imports
+from olmo.wasm.packages import JS, chromium, node, packages
+
+LIMIT = 900.0  # seconds that a program may take; a browser compiles shaders for minutes
+# Functions of a GPU are less exact than a CPU's: WGSL allows exp an error of 3 + 2 |x| ulp.
+GPU_TOLERANCES: Mapping[str, float] = {**TOLERANCES, "float32": 1e-3}
+ASKED = 20  # questions in a browser, without a GPU a second each
+
+
+def verify_on_cpu(model_dir: Path, library: Path, quantization: Quantization) -> Report:
+    """Return the report on a library for the CPU, run by Node.
+
+    Raises:
+        OlmoError: Node or its packages are missing, a program fails or takes too long, or the
+            logits are not those of the model.
+    """
+    checks = check(library)
+    command: list[str | Path] = [_found(node(), "node"), JS / "node.mjs", packages()]
+    tolerance = TOLERANCES[quantization.model_dtype]
+    with WebEngine(command, model_dir, library, 2, limit=LIMIT) as engine:
+        accuracy = measure(engine, model_dir, library, quantization, tolerance)
+    return executed("in Node, by @mlc-ai/web-runtime", accuracy, checks)
+
+
+def verify_on_webgpu(
+    model_dir: Path,
+    library: Path,
+    quantization: Quantization,
+    questions: Sequence[Mapping[str, str]] | None,
+) -> Report:
+    """Return the report on a library for WebGPU, run by Chromium without a GPU.
+
+    Its logits are measured, and web-llm answers up to 20 of the questions. Without a GPU Chromium
+    has no 16-bit floats: a library that computes with them is checked, not executed.
+
+    Raises:
+        OlmoError: as `verify_on_cpu`, or a question is malformed.
+    """
+    checks = check(library)
+    if quantization.model_dtype != "float32":
+        return checked("16-bit floats need a GPU", checks)
+    command: list[str | Path] = [_found(node(), "node"), JS / "browser.mjs"]
+    command += [packages(), _found(chromium(), "chromium")]
+    tolerance = GPU_TOLERANCES[quantization.model_dtype]
+    with WebEngine(command, model_dir, library, 2, limit=LIMIT) as engine:
+        accuracy = measure(engine, model_dir, library, quantization, tolerance)
+    if questions:
+        asked = questions[:: -(-len(questions) // ASKED)]
+        accuracy["questions"] = graded(asked, _ask(command, model_dir, library, asked))
+    return executed("in Chromium on WebGPU, by @mlc-ai/web-llm", accuracy, checks)
+
+
+def check(library: Path) -> list[str]:
+    """Check what a library asks of its host; each check in words.
+
+    Raises:
+        OlmoError: not a module, or one that asks for what no host has.
+    """
+    strange = sorted(imports(library.read_bytes()) - IMPORTS)
+    if strange:
+        raise OlmoError(f"{library}: asks its host for {', '.join(strange)}")
+    return ["a WebAssembly module", "imports that TVM's glue has, and no others"]
+
+
+def _ask(
+    command: Sequence[str | Path],
+    model_dir: Path,
+    library: Path,
+    questions: Sequence[Mapping[str, str]],
+) -> list[str]:
+    program = Program(command, LIMIT)
+    try:
+        places = str(library.absolute()), str(model_dir.absolute())
+        answers: list[str] = program.call("ask", *places, questions_of(questions), ANSWER_TOKENS)
+    finally:
+        program.end()
+    return answers
+
+
+def _found(program: str | None, name: str) -> str:
+    if program is None:
+        raise OlmoError(f"{name} is not installed", f"sudo apt-get install {name}")
+    return program

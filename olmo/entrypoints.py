@@ -21,7 +21,7 @@ from olmo.config import OLMoConfig
 from olmo.entry_point import INT, KV, Argument, EntryPoint
 from olmo.lowering_target import is_gpu
 from olmo.model import OLMo
-from olmo.sampling_entrypoints import SAMPLING_ENTRY_POINTS
+from olmo.sampling_entrypoints import sampling_entry_points
 
 GREEDY_TEMPERATURE = 1e-5  # at or below it, sampling is greedy
 
@@ -189,8 +189,8 @@ ENTRY_POINTS: tuple[EntryPoint, ...] = (
 
 def module_spec(model: OLMo) -> nn.spec.ModuleSpec:
     """Return the specification by which `model` exports every entry point of the target in scope."""
-    on_gpu = is_gpu(tvm.target.Target.current())
-    rows = (*ENTRY_POINTS, *SAMPLING_ENTRY_POINTS) if on_gpu else ENTRY_POINTS
+    target = tvm.target.Target.current()
+    rows = [*ENTRY_POINTS, *(sampling_entry_points(target) if is_gpu(target) else ())]
     specs = [_method_spec(model, row) for row in rows]
     return nn.spec.ModuleSpec(model, [row.name for row in rows], specs)
 

@@ -105,6 +105,9 @@ def _renormalize(model: OLMo, probs: Tensor, top_p: Tensor, _init_pivots: Tensor
     return op.tensor_ir_op(kernel, "renormalize_by_top_p_kernel", [probs, top_p], out)
 
 
+# What web-llm samples with. Each function more is a shader that a browser compiles before it begins.
+WEB_ENTRY_POINTS = ("argsort_probs", "sample_with_top_p")
+
 SAMPLING_ENTRY_POINTS: tuple[EntryPoint, ...] = (
     EntryPoint("argsort_probs", _argsort, {"probs": _PROBS}, packed=False),
     EntryPoint(
@@ -158,3 +161,10 @@ SAMPLING_ENTRY_POINTS: tuple[EntryPoint, ...] = (
         packed=False,
     ),
 )
+
+
+def sampling_entry_points(target: tvm.target.Target) -> tuple[EntryPoint, ...]:
+    """Return the functions of a GPU's libraries; in a browser only those that web-llm calls."""
+    if target.kind.name != "webgpu":
+        return SAMPLING_ENTRY_POINTS
+    return tuple(row for row in SAMPLING_ENTRY_POINTS if row.name in WEB_ENTRY_POINTS)

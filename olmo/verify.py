@@ -85,16 +85,19 @@ def measure(
     library: Path,
     quantization: Quantization,
     tolerance: float,
+    *,
+    together: bool = True,
 ) -> dict[str, Any]:
-    """Return the accuracy of the logits of an engine that is open for two sequences.
+    """Return the accuracy of the logits of an engine.
 
-    `tolerance` is the largest error of a right library, relative to the largest logit.
+    `tolerance` is the largest error of a right library, relative to the largest logit. With
+    `together` the engine is open for two sequences, and they are run together as well.
 
     Raises:
         OlmoError: the logits are further from the reference than that.
     """
     config = read_json(model_dir / CHAT_CONFIG)
-    errors, agree = _compare_logits(engine, model_dir, config, quantization)
+    errors, agree = _compare_logits(engine, model_dir, config, quantization, together=together)
     worst = max(errors.values())
     if not worst <= tolerance:
         function = max(errors, key=lambda name: errors[name])
@@ -143,7 +146,12 @@ def _answer(chat: Chat, question: str) -> str:
 
 
 def _compare_logits(
-    engine: LogitsEngine, model_dir: Path, config: Mapping[str, Any], quantization: Quantization
+    engine: LogitsEngine,
+    model_dir: Path,
+    config: Mapping[str, Any],
+    quantization: Quantization,
+    *,
+    together: bool,
 ) -> tuple[dict[str, float], bool]:
     """Return the largest relative error by function, and whether all argmaxes agree."""
     model = OLMoConfig.from_json(config["model_config"])
@@ -155,7 +163,7 @@ def _compare_logits(
     scale = max(float(np.abs(logits).max()) for logits in expected) or 1.0
     errors: dict[str, float] = {}
     agree = True
-    for function, found, wanted in _runs(engine, first, second, expected):
+    for function, found, wanted in _runs(engine, first, second, expected, together=together):
         error = _distance(found, wanted) / scale
         errors[function] = max(errors.get(function, 0.0), error)
         agree &= _same_choice(found, wanted, error * scale)
@@ -163,7 +171,12 @@ def _compare_logits(
 
 
 def _runs(
-    engine: LogitsEngine, first: list[int], second: list[int], expected: Sequence[Logits]
+    engine: LogitsEngine,
+    first: list[int],
+    second: list[int],
+    expected: Sequence[Logits],
+    *,
+    together: bool,
 ) -> list[tuple[str, NDArray[np.float32], Logits]]:
     """Run every function; each result with the logits it should have, [vocab]."""
     one, two = expected
@@ -174,6 +187,8 @@ def _runs(
     middle = split // 2
     engine.prefill(0, first[:middle])
     found.append(("chunked prefill", engine.prefill(0, first[middle:split]), one[split - 1]))
+    if not together:
+        return found
     engine.reset()
     begun = _batch_lengths(split, engine.prefill_chunk_size)
     if begun is not None:

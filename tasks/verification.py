@@ -8,6 +8,7 @@ later, or another version of it, makes another key, and the library is verified 
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from olmo.emulator import DESCRIPTION, place, read_machine
 from olmo.target import Target
 from olmo.targets import runs_here
+from olmo.wasm.packages import LOCK, chromium, has_packages, node
 from tasks.fingerprint import version
 from tasks.node import Source
 
@@ -49,7 +51,7 @@ def way(target: Target) -> Way:
     if runs_here(target):
         return Way("verify")
     if target.suffix == ".wasm":
-        return Way(CHECK, ("web",))
+        return Way("verify_web", ("web", "chromium") if target.kind == "webgpu" else ("web",))
     if target.tvm["kind"] == "opencl":
         return Way(CHECK, ("opencl",))
     arch, _, system = target.triple.partition("-")
@@ -64,12 +66,33 @@ def find(tool: str) -> Source | Missing:
     if tool in EMULATED:
         return _machine(tool, directory)
     if tool == "opencl":
-        if (directory / "opencl-c.h").is_file():
-            return Source(f"tool:{tool}", directory, ("*.h",))
-        return Missing("the headers of OpenCL C are not installed")
+        return _opencl(directory)
     if tool == "web":
-        return Missing("nothing here runs WebAssembly")
+        return _web(directory)
+    if tool == "chromium":
+        return _chromium()
     return Missing(f"this is no machine for {tool}", f"doit on a machine for {tool}")
+
+
+def _opencl(directory: Path) -> Source | Missing:
+    if (directory / "opencl-c.h").is_file():
+        return Source("tool:opencl", directory, ("*.h",))
+    return Missing("the headers of OpenCL C are not installed")
+
+
+def _chromium() -> Source | Missing:
+    browser = chromium()
+    if browser is None:
+        return Missing("chromium not found", "sudo apt-get install chromium")
+    return Source("tool:chromium", Path(browser).parent, (glob.escape(Path(browser).name),))
+
+
+def _web(directory: Path) -> Source | Missing:
+    if node() is None:
+        return Missing("node not found", "sudo apt-get install nodejs npm")
+    if not has_packages(directory):
+        return Missing("the packages of npm are not installed")
+    return Source("tool:web", directory, LOCK)
 
 
 def _machine(arch: str, directory: Path) -> Source | Missing:

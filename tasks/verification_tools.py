@@ -20,6 +20,7 @@ from pathlib import Path
 
 from olmo.emulator import DESCRIPTION, PACKAGES, SITE, Machine, place, read_machine, run_emulated
 from olmo.errors import OlmoError
+from olmo.wasm.packages import has_packages, install
 from tasks.errors import BuildError
 from tasks.fingerprint import version
 from tasks.verification import EMULATED
@@ -87,6 +88,9 @@ def main() -> None:
     opencl = place("opencl")
     if not opencl.is_dir():
         _install(opencl, install_opencl)
+    web = place("web")
+    if not has_packages(web):
+        _install(web, lambda into, _work: install(into))
     for arch in EMULATED:
         machine = read_machine(place(arch))
         if machine is None or machine.packages != {name: version(name) for name in PACKAGES}:

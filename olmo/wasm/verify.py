@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from olmo.emulator import place
 from olmo.errors import OlmoError
 from olmo.quantization import Quantization
 from olmo.verification import Report, checked, executed
 from olmo.verify import ANSWER_TOKENS, TOLERANCES, graded, measure, questions_of
 from olmo.wasm.engine import Program, WebEngine
-from olmo.wasm.link import IMPORTS
-from olmo.wasm.module import imports
-from olmo.wasm.packages import JS, chromium, node, packages
+from olmo.wasm.packages import JS, chromium, node
 
 LIMIT = 900.0  # seconds that a program may take; a browser compiles shaders for minutes
 # Functions of a GPU are less exact than a CPU's: WGSL allows exp an error of 3 + 2 |x| ulp.
@@ -18,15 +17,16 @@ GPU_TOLERANCES: Mapping[str, float] = {**TOLERANCES, "float32": 1e-3}
 ASKED = 20  # questions in a browser, without a GPU a second each
 
 
-def verify_on_cpu(model_dir: Path, library: Path, quantization: Quantization) -> Report:
-    """Return the report on a library for the CPU, run by Node.
+def verify_on_cpu(
+    model_dir: Path, library: Path, quantization: Quantization, checks: Sequence[str]
+) -> Report:
+    """Return the report on a library for the CPU, run by Node; `checks` were done already.
 
     Raises:
         OlmoError: Node or its packages are missing, a program fails or takes too long, or the
             logits are not those of the model.
     """
-    checks = check(library)
-    command: list[str | Path] = [_found(node(), "node"), JS / "node.mjs", packages()]
+    command: list[str | Path] = [_found(node(), "node"), JS / "node.mjs", place("web")]
     tolerance = TOLERANCES[quantization.model_dtype]
     with WebEngine(command, model_dir, library, 2, limit=LIMIT) as engine:
         accuracy = measure(engine, model_dir, library, quantization, tolerance)
@@ -38,6 +38,7 @@ def verify_on_webgpu(
     library: Path,
     quantization: Quantization,
     questions: Sequence[Mapping[str, str]] | None,
+    checks: Sequence[str],
 ) -> Report:
     """Return the report on a library for WebGPU, run by Chromium without a GPU.
 
@@ -47,30 +48,18 @@ def verify_on_webgpu(
     Raises:
         OlmoError: as `verify_on_cpu`, or a question is malformed.
     """
-    checks = check(library)
     if quantization.model_dtype != "float32":
         return checked("16-bit floats need a GPU", checks)
     command: list[str | Path] = [_found(node(), "node"), JS / "browser.mjs"]
-    command += [packages(), _found(chromium(), "chromium")]
+    command += [place("web"), _found(chromium(), "chromium")]
     tolerance = GPU_TOLERANCES[quantization.model_dtype]
-    with WebEngine(command, model_dir, library, 2, limit=LIMIT) as engine:
-        accuracy = measure(engine, model_dir, library, quantization, tolerance)
+    # web-llm runs one sequence at a time, and so does this.
+    with WebEngine(command, model_dir, library, 1, limit=LIMIT) as engine:
+        accuracy = measure(engine, model_dir, library, quantization, tolerance, together=False)
     if questions:
         asked = questions[:: -(-len(questions) // ASKED)]
         accuracy["questions"] = graded(asked, _ask(command, model_dir, library, asked))
     return executed("in Chromium on WebGPU, by @mlc-ai/web-llm", accuracy, checks)
-
-
-def check(library: Path) -> list[str]:
-    """Check what a library asks of its host; each check in words.
-
-    Raises:
-        OlmoError: not a module, or one that asks for what no host has.
-    """
-    strange = sorted(imports(library.read_bytes()) - IMPORTS)
-    if strange:
-        raise OlmoError(f"{library}: asks its host for {', '.join(strange)}")
-    return ["a WebAssembly module", "imports that TVM's glue has, and no others"]
 
 
 def _ask(

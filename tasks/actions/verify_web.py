@@ -10,6 +10,7 @@ from typing import Any
 from olmo.json_file import read_json
 from olmo.quantization import Quantization
 from olmo.wasm.verify import verify_on_cpu, verify_on_webgpu
+from tasks.actions import check_library
 
 
 def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:
@@ -20,12 +21,13 @@ def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:
     (library,) = (inputs / "library").iterdir()
     model = inputs / "model"
     quantization = Quantization.from_json(params["quantization"])
+    _, checks = check_library.check(params, inputs)
     if params["target"]["kind"] == "webgpu":
         questions = None
         if (inputs / "questions").is_dir():
             (file,) = (inputs / "questions").iterdir()
             questions = read_json(file)
-        report = verify_on_webgpu(model, library, quantization, questions)
+        report = verify_on_webgpu(model, library, quantization, questions, checks)
     else:
-        report = verify_on_cpu(model, library, quantization)
+        report = verify_on_cpu(model, library, quantization, checks)
     (outputs / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -43,7 +43,8 @@ def x86_64(monkeypatch: pytest.MonkeyPatch) -> None:
         ("macos-arm64-metal", Way("check_library")),
         ("ios-arm64-metal", Way("check_library")),
         ("linux-x86_64-cuda", Way("check_library")),
-        ("wasm-cpu", Way("check_library", ("web",))),
+        ("wasm-cpu", Way("verify_web", ("web",))),
+        ("webgpu", Way("verify_web", ("web", "chromium"))),
     ],
 )
 def test_the_way_of_each_target(name: str, expected: Way) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from olmo.cli import _cache_directory
-from olmo.wasm.packages import JS, chromium, has_packages, node, packages
+from olmo.emulator import place
+from olmo.wasm.packages import JS, chromium, has_packages, node
 from olmo.wasm.runtime_cache import runtime
 
 
@@ -21,9 +22,9 @@ def node_program() -> list[str | Path]:
     found = node()
     if found is None:
         pytest.skip("node is not installed")
-    if not has_packages(packages()):
+    if not has_packages(place("web")):
         pytest.skip("the packages of npm are not installed: python3 bootstrap.py verify")
-    return [found, JS / "node.mjs", packages()]
+    return [found, JS / "node.mjs", place("web")]
 
 
 @pytest.fixture(scope="session")
@@ -32,4 +33,4 @@ def browser(node_program: list[str | Path]) -> list[str | Path]:
     found = chromium()
     if found is None:
         pytest.skip("chromium is not installed")
-    return [node_program[0], packages(), found]
+    return [node_program[0], place("web"), found]

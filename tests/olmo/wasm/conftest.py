@@ -5,7 +5,7 @@ import pytest
 
 from olmo.cli import _cache_directory
 from olmo.emulator import place
-from olmo.wasm.packages import JS, chromium, has_packages, node
+from olmo.wasm.packages import JS, has_packages, node
 from olmo.wasm.runtime_cache import runtime
 
 
@@ -25,12 +25,3 @@ def node_program() -> list[str | Path]:
     if not has_packages(place("web")):
         pytest.skip("the packages of npm are not installed: python3 bootstrap.py verify")
     return [found, JS / "node.mjs", place("web")]
-
-
-@pytest.fixture(scope="session")
-def browser(node_program: list[str | Path]) -> list[str | Path]:
-    """The arguments of a program of ours that runs Chromium, and Node in front of them."""
-    found = chromium()
-    if found is None:
-        pytest.skip("chromium is not installed")
-    return [node_program[0], place("web"), found]

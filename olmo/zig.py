@@ -35,5 +35,7 @@ def zig(
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
         told = next((line for line in lines if "error:" in line), lines[-1])
-        raise OlmoError(f"zig {tool} failed: {told}", "pip install ziglang==0.15.2 brings it")
+        absent = "No module named" in told
+        hint = "pip install ziglang==0.15.2 brings it" if absent else None
+        raise OlmoError(f"zig {tool} failed: {told}", hint)
     return done.stdout

@@ -1,4 +1,4 @@
-"""`python kernel_digest.py LIBRARY`: the sha256 of what kernels make of many matrices.
+"""`python kernel_digest.py LIBRARY FILE`: the sha256 of what kernels make of many matrices.
 
 Bits are drawn rather than values, so that every exponent occurs. Runs where there is no more than
 Python, numpy and ml_dtypes: on other machines, emulated ones too.
@@ -40,4 +40,4 @@ def digest(codecs: Codecs) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(digest(Kernels(Path(sys.argv[1]))) + "\n")
+    Path(sys.argv[2]).write_text(digest(Kernels(Path(sys.argv[1]))))

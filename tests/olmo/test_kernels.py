@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from olmo.codec import CODECS, NARROW, Codec, Dtype, file_name
+from olmo.emulator import place, read_machine, run_emulated
 from olmo.errors import OlmoError
 from olmo.floats import F32
 from olmo.kernels import Codecs, Kernels, codecs, host_of_kernels
@@ -16,6 +17,8 @@ from olmo.numpy_codec import NumpyCodecs
 from tests.olmo.encoded import encode
 from tests.olmo.kernel_digest import digest
 from tests.olmo.matrices import SCALES, matrices
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # Beyond float16, for codecs of other dtypes.
 LARGE = [1e6, 1e30, 1e38]
@@ -103,6 +106,14 @@ def test_widening(compiled: Codecs, dtype: Dtype, bits: list[int]) -> None:
 
 def test_many_bits_in_one_number(compiled: Codecs) -> None:
     assert digest(compiled) == digest(NumpyCodecs())
+
+
+@pytest.mark.skipif(read_machine(place("aarch64")) is None, reason="there is no emulated machine")
+def test_the_same_bytes_on_another_architecture(tmp_path: Path, kernels: Path) -> None:
+    program = str(ROOT / "tests" / "olmo" / "kernel_digest.py")
+    library = str(kernels / file_name("linux-aarch64"))
+    run_emulated(place("aarch64"), [program, library, "digest"], ROOT, tmp_path)
+    assert (tmp_path / "digest").read_text() == digest(NumpyCodecs())
 
 
 @pytest.mark.parametrize(

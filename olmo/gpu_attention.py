@@ -1,6 +1,7 @@
 """The kernels of the paged KV cache for GPUs: TVM's own, without libraries of any vendor.
 
-Only the rotary embedding is written here, since TVM's lacks kinds of scaling (`olmo.rope`).
+Two are written here: the rotary embedding, since TVM's lacks kinds of scaling (`olmo.rope`), and
+the merge of part results, since TVM's is right only where a head's threads run in lockstep.
 """
 
 # TVMScript is parsed as TIR, not run as Python: its annotations and names are TIR's.
@@ -16,6 +17,8 @@ from tvm.relax.frontend.nn.llm import kv_cache as kernels
 from tvm.script import tirx as T
 
 from olmo.rope import rotation, with_variables
+
+THREADS = 256  # of a block: no target allows fewer
 
 
 def attention_kernels(
@@ -41,8 +44,57 @@ def attention_kernels(
         "attention_decode_sliding_window": decode(sliding=True),
         "attention_tree_paged": kernels.tree_attn_with_paged_kv_cache(*shape, {}, target),
         "attention_tree": kernels.tree_attn(*shape, {}, target),
-        "attention_merge": kernels._merge_state_inplace(heads, d, dtype, target),  # noqa: SLF001  as above
+        "attention_merge": merge(heads, d, dtype),
     }
+
+
+def merge(heads: int, d: int, dtype: str) -> tirx.PrimFunc:
+    """Return the in-place merge of two part results [rows, heads, d] with their logarithms.
+
+    One thread of a head reads and writes its logarithms, the others get the weights of the parts
+    from it. In TVM's kernel each thread reads them, and writes the merged one without a barrier:
+    subgroups of a GPU that come later find it instead of the part's.
+    """
+    threads = min(d, THREADS)
+
+    @T.prim_func(s_tir=True)
+    def attention_merge(
+        v_handle: T.handle,
+        s_handle: T.handle,
+        v_other_handle: T.handle,
+        s_other_handle: T.handle,
+    ):
+        T.func_attr({"tirx.is_scheduled": True, "tirx.noalias": True})
+        rows = T.int32()
+        v = T.match_buffer(v_handle, (rows, heads, d), dtype)
+        s = T.match_buffer(s_handle, (rows, heads), "float32")
+        v_other = T.match_buffer(v_other_handle, (rows, heads, d), dtype)
+        s_other = T.match_buffer(s_other_handle, (rows, heads), "float32")
+        for i in T.thread_binding(rows, thread="blockIdx.x"):
+            for h in T.thread_binding(heads, thread="blockIdx.y"):
+                for thread in T.thread_binding(threads, thread="threadIdx.x"):
+                    with T.sblock("merge"):
+                        T.reads()
+                        T.writes()
+                        weight = T.sblock_alloc_buffer((2,), "float32", scope="shared")
+                        if thread == 0:
+                            largest: T.let[T.float32] = T.max(s[i, h], s_other[i, h])
+                            own: T.let[T.float32] = T.exp2(s[i, h] - largest)
+                            other: T.let[T.float32] = T.exp2(s_other[i, h] - largest)
+                            weight[0] = own / (own + other)
+                            weight[1] = other / (own + other)
+                            s[i, h] = T.log2(own + other) + largest
+                        T.tvm_storage_sync("shared")
+                        for n in T.serial(T.ceildiv(d, threads)):
+                            if n * threads + thread < d:
+                                v[i, h, n * threads + thread] = T.cast(
+                                    T.cast(v[i, h, n * threads + thread], "float32") * weight[0]
+                                    + T.cast(v_other[i, h, n * threads + thread], "float32")
+                                    * weight[1],
+                                    dtype,
+                                )
+
+    return attention_merge
 
 
 def split_rotary(

@@ -15,6 +15,7 @@ DOIT = {
     "tasks/commands.py",
     "tasks/graph.py",
     "tasks/run.py",
+    "tasks/serve.py",
 }
 OLMO_OUTSIDE_ACTIONS = {
     "tasks/commands.py",  # chat, and errors
@@ -23,6 +24,8 @@ OLMO_OUTSIDE_ACTIONS = {
     "tasks/models.py",
     "tasks/plan.py",
     "tasks/release.py",
+    "tasks/serve.py",
+    "tasks/site.py",
     "tasks/table.py",  # the vocabulary of verification
     "tasks/verification.py",
     "tasks/verification_tools.py",
@@ -69,6 +72,7 @@ NETWORK = {
     "cache/http_transport.py",
     "cache/s3_transport.py",
     "cache/timed_socket.py",
+    "tasks/serve.py",
 }
 PRINTING = {"tasks/commands.py", "olmo/embedded/train.py"}
 STREAMS = {  # sys.stdout and sys.stderr
@@ -76,6 +80,7 @@ STREAMS = {  # sys.stdout and sys.stderr
     "tasks/commands.py",
     "tasks/reporter.py",
     "tasks/run.py",
+    "tasks/serve.py",
     "olmo/cli.py",
     "olmo/__main__.py",
     "olmo/console.py",
@@ -161,7 +166,7 @@ def test_tvm_is_imported_only_where_models_are_traced_compiled_or_run() -> None:
     assert importers("tvm") == TVM
 
 
-def test_the_network_is_used_only_by_the_download_and_remote_stores() -> None:
+def test_the_network_is_used_only_by_the_download_remote_stores_and_serve() -> None:
     for top in (
         "socket",
         "http",

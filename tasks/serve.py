@@ -140,9 +140,9 @@ class Serve(NodeCommand):
 def serve(site: Site, port: int) -> int:
     """Serve `site` until Ctrl-C; returns the exit code. Raises as `open_server` does."""
     with open_server(site, port) as server:
-        sys.stdout.write(f"{server.address} (Ctrl-C ends it)\n")
-        sys.stdout.flush()
         try:
+            sys.stdout.write(f"{server.address} (Ctrl-C ends it)\n")
+            sys.stdout.flush()
             server.serve_forever()
         except KeyboardInterrupt:
             sys.stdout.write("\n")

@@ -15,12 +15,12 @@ import pytest
 from doit.exceptions import InvalidCommand
 
 from olmo.wasm.packages import JS, LOCK
-from tasks.serve import HOST, Server, open_server
+from tasks.commands.serve import HOST, Server, open_server
 from tasks.site import Site
 from tests.tasks.released import PAGE, release, site_in
 from tests.tasks.toy import Project
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -216,9 +216,9 @@ def test_it_listens_on_this_machine_alone(site: Site) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-from tasks.serve import serve
+from tasks.commands.serve import serve
 from tests.tasks.released import release, site_in
-from tests.tasks.test_serve import installed
+from tests.tasks.commands.test_serve import installed
 
 site = site_in(Path(sys.argv[1]))
 release(site.dist, "q0f32")

@@ -21,7 +21,7 @@ from doit.exceptions import InvalidCommand
 from olmo.emulator import place
 from olmo.errors import OlmoError
 from olmo.wasm.packages import has_packages
-from tasks.commands import NodeCommand
+from tasks.commands.node_command import NodeCommand
 from tasks.graph import message
 from tasks.plan import DIST
 from tasks.session import Session

@@ -1,0 +1,1 @@
+"""Olmill's own doit commands, a module each."""

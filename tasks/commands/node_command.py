@@ -1,0 +1,79 @@
+"""What Olmill's own doit commands share.
+
+Data goes to the standard output, everything else to the standard error stream. Exit codes are
+doit's: 0 well, 1 not, 2 an error in building, 3 an error before anything began.
+"""
+
+from __future__ import annotations
+
+import getopt
+import sys
+from typing import Any, ClassVar
+
+from doit.cmd_base import DoitCmdBase
+from doit.exceptions import InvalidCommand
+
+from cache.errors import CacheError
+from olmo.errors import unknown
+from tasks.graph import message
+from tasks.session import Session
+
+JSON = {
+    "name": "as_json",
+    "long": "json",
+    "type": bool,
+    "default": False,
+    "help": "print JSON on the standard output",
+}
+
+
+class NodeCommand(DoitCmdBase):  # type: ignore[misc]  # doit has no type information
+    """A command about nodes; `tell(session, …)` is its body."""
+
+    doc_description = None
+    cmd_options: ClassVar[Any] = ()
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Accept options after the arguments too, as people type them; doit stops at the first."""
+        long = self.cmdparser.get_long()
+        try:
+            given, arguments = getopt.gnu_getopt(in_args, self.cmdparser.get_short(), long)
+        except getopt.GetoptError:
+            return int(super().parse_execute(in_args))  # doit says what is wrong
+        options = [
+            f"{option}={value}" if f"{option[2:]}=" in long else option + value
+            for option, value in given
+        ]
+        return int(super().parse_execute([*options, "--", *arguments]))
+
+    def _decided(self, session: Session, names: list[str]) -> dict[str, Any]:
+        """Assess the nodes that the arguments name, or all of them."""
+        if names:
+            names = [found for name in names for found in self._expand(session, name)]
+        try:
+            decided = session.decide(self.dep_manager.get_values, names or None, names)
+        except CacheError as error:
+            raise InvalidCommand(message(error)) from None
+        shared = session.workspace.shared
+        shared.close()
+        for text in shared.warnings():
+            sys.stderr.write(f"warning: {text}\n")
+        return decided
+
+    @staticmethod
+    def _expand(session: Session, name: str) -> list[str]:
+        nodes = session.workspace.graph.nodes
+        if name in nodes:
+            return [name]
+        group = [found for found in nodes if found.startswith(f"{name}:")]
+        if not group:
+            error = unknown("task", name, nodes)
+            raise InvalidCommand(message(error))
+        return group
+
+    def _one(self, session: Session, names: list[str]) -> str:
+        if len(names) != 1:
+            raise InvalidCommand(f"`{self.name}` is about one task: doit {self.name} TASK")
+        if names[0] not in session.workspace.graph.nodes:
+            raise InvalidCommand(message(unknown("task", names[0], session.workspace.graph.nodes)))
+        return names[0]

@@ -1,0 +1,40 @@
+"""`doit status`: the release matrix as a table."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+from tasks.assess import State
+from tasks.commands.node_command import JSON, NodeCommand
+from tasks.session import Session
+from tasks.table import release_rows, release_table, render
+
+
+class Status(NodeCommand):
+    """`doit status`: the release matrix as a table."""
+
+    doc_purpose = "show the release matrix as a table"
+    doc_usage = "[TASK ...]"
+    cmd_options: ClassVar[Any] = (
+        JSON,
+        {
+            "name": "check",
+            "long": "check",
+            "type": bool,
+            "default": False,
+            "help": "exit with 1 unless everything is up to date",
+        },
+    )
+
+    def _execute(self, session: Session, as_json: bool, check: bool, pos_args: list[str]) -> int:
+        decided = self._decided(session, pos_args)
+        if as_json:
+            states = {name: assessed.state.value for name, assessed in decided.items()}
+            rows = release_rows(session, set(decided))
+            print(json.dumps({"nodes": states, "release": rows}, indent=2))
+        else:
+            table = release_table(session, set(decided))
+            print(table or render([(a.state.value, name) for name, a in decided.items()]))
+        stale = any(assessed.state is not State.CURRENT for assessed in decided.values())
+        return int(check and stale)

@@ -6,55 +6,30 @@ large for one message. https://github.com/bazelbuild/remote-apis
 
 from __future__ import annotations
 
-import os
-import threading
-import urllib.parse
 import uuid
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from cache import bytestream_pb2 as bytestream
 from cache import remote_execution_pb2 as reapi
 from cache import streaming
 from cache.errors import CorruptBlob, Interrupted, MissingBlob, RemoteUnavailable
-from cache.transport import MAX_ENTRY_BYTES, SLOWEST
+from cache.grpc_connection import PASSING, REAPI, Connection, message, parse, to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from cache.credentials import Credentials
     from cache.digest import Digest
-    from cache.errors import CacheError
 
-M = TypeVar("M", bound=Message)
-
-_REAPI = "/build.bazel.remote.execution.v2."
-_CAS = _REAPI + "ContentAddressableStorage/"
-_ACTION_CACHE = _REAPI + "ActionCache/"
+_CAS = REAPI + "ContentAddressableStorage/"
+_ACTION_CACHE = REAPI + "ActionCache/"
 _BYTE_STREAM = "/google.bytestream.ByteStream/"
 _SMALL = 1 << 20  # bytes of a blob that goes in one message, if the server takes that much
 _OVERHEAD = 1 << 12  # of a message beside the blob in it
 _DIGESTS = 20_000  # in one request: half of what a message may hold
-_MESSAGE = MAX_ENTRY_BYTES + (1 << 16)
-_OPTIONS = [
-    ("grpc.max_receive_message_length", _MESSAGE),
-    ("grpc.max_send_message_length", _MESSAGE),
-    ("grpc.use_local_subchannel_pool", 1),  # what one store does, no other one feels
-]
-_PASSING = frozenset(
-    (
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.ABORTED,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.CANCELLED,
-    )
-)
-_FORBIDDEN = frozenset((grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED))
 
 
 class GrpcTransport:
@@ -70,22 +45,9 @@ class GrpcTransport:
     write_once = False
 
     def __init__(self, address: str, credentials: Credentials, seconds: float = 30.0) -> None:
-        self.address = address.rstrip("/")
-        url = urllib.parse.urlsplit(self.address)
-        self._instance = url.path.strip("/")
-        self._seconds = seconds
-        host = url.hostname or ""
-        authorization = credentials.authorization(host)
-        self._metadata = (("authorization", authorization),) if authorization else None
-        self._tls: grpc.ChannelCredentials | None = None
-        if url.scheme == "grpcs":
-            credentials.context(own=True)  # says which file is wrong
-            self._tls = grpc.ssl_channel_credentials(*credentials.files())
-        self._target = f"{f'[{host}]' if ':' in host else host}:{url.port or _port(url.scheme)}"
-        self._lock = threading.Lock()
-        self._channel: grpc.Channel | None = None
-        self._process = os.getpid()
-        self._parents: list[grpc.Channel | None] = []  # kept: closing them is the parent's
+        self._connection = Connection(address, credentials, seconds)
+        self.address = self._connection.address
+        self._instance = self._connection.instance
         self._limit: int | None = None
         self._uploads: dict[Digest, str] = {}  # that were interrupted: their resources
 
@@ -97,8 +59,8 @@ class GrpcTransport:
             request = reapi.FindMissingBlobsRequest(instance_name=self._instance)
             for digest in wanted[start : start + _DIGESTS]:
                 request.blob_digests.add(hash=digest.hash, size_bytes=digest.size)
-            answer = self._call(_CAS + "FindMissingBlobs", request)
-            response = _parse(reapi.FindMissingBlobsResponse, answer)
+            answer = self._connection.call(_CAS + "FindMissingBlobs", request)
+            response = parse(reapi.FindMissingBlobsResponse, answer)
             missing = {(one.hash, one.size_bytes) for one in response.missing_blob_digests}
             found.update(
                 one for one in wanted[start : start + _DIGESTS] if (one.hash, one.size) in missing
@@ -113,16 +75,18 @@ class GrpcTransport:
         resource = self._resource(f"blobs/{digest.hash}/{digest.size}")
         request = bytestream.ReadRequest(resource_name=resource, read_offset=offset)
         read: grpc.UnaryStreamMultiCallable[Message, bytes]
-        read = self._open().unary_stream(_BYTE_STREAM + "Read", _bytes)
-        call = read(request, timeout=self._time(digest.size), metadata=self._metadata)
+        read = self._connection.open().unary_stream(_BYTE_STREAM + "Read", to_bytes)
+        call = read(
+            request, timeout=self._connection.time(digest.size), metadata=self._connection.metadata
+        )
         size = offset
         try:
             for answer in call:
-                data: bytes = _parse(bytestream.ReadResponse, answer).data
+                data: bytes = parse(bytestream.ReadResponse, answer).data
                 size += len(data)
                 yield data
         except grpc.RpcError as error:
-            raise self._told(error, digest) from None
+            raise self._connection.told(error, digest) from None
         finally:
             call.cancel()
         if size < digest.size:
@@ -146,10 +110,10 @@ class GrpcTransport:
     def get_entry(self, key: Digest) -> bytes | None:
         """Return the message under a key, or None."""
         request = reapi.GetActionResultRequest(
-            instance_name=self._instance, action_digest=_message(key)
+            instance_name=self._instance, action_digest=message(key)
         )
         try:
-            return self._call(_ACTION_CACHE + "GetActionResult", request)
+            return self._connection.call(_ACTION_CACHE + "GetActionResult", request)
         except MissingBlob:
             return None
 
@@ -158,25 +122,22 @@ class GrpcTransport:
         del replace
         request = reapi.UpdateActionResultRequest(
             instance_name=self._instance,
-            action_digest=_message(key),
+            action_digest=message(key),
             action_result=reapi.ActionResult.FromString(entry),
         )
-        self._call(_ACTION_CACHE + "UpdateActionResult", request, len(entry))
+        self._connection.call(_ACTION_CACHE + "UpdateActionResult", request, len(entry))
         return True
 
     def close(self) -> None:
         """Close the connection."""
-        with self._lock:
-            channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
+        self._connection.close()
 
     def _read_small(self, digest: Digest) -> bytes:
         request = reapi.BatchReadBlobsRequest(
-            instance_name=self._instance, digests=[_message(digest)]
+            instance_name=self._instance, digests=[message(digest)]
         )
-        answer = self._call(_CAS + "BatchReadBlobs", request, digest.size, digest)
-        for one in _parse(reapi.BatchReadBlobsResponse, answer).responses:
+        answer = self._connection.call(_CAS + "BatchReadBlobs", request, digest.size, digest)
+        for one in parse(reapi.BatchReadBlobsResponse, answer).responses:
             if (one.digest.hash, one.digest.size_bytes) == (digest.hash, digest.size):
                 self._check(one.status, digest)
                 data: bytes = one.data
@@ -185,10 +146,10 @@ class GrpcTransport:
 
     def _write_small(self, digest: Digest, data: bytes) -> None:
         request = reapi.BatchUpdateBlobsRequest(
-            instance_name=self._instance, requests=[{"digest": _message(digest), "data": data}]
+            instance_name=self._instance, requests=[{"digest": message(digest), "data": data}]
         )
-        answer = self._call(_CAS + "BatchUpdateBlobs", request, digest.size)
-        responses = _parse(reapi.BatchUpdateBlobsResponse, answer).responses
+        answer = self._connection.call(_CAS + "BatchUpdateBlobs", request, digest.size)
+        responses = parse(reapi.BatchUpdateBlobsResponse, answer).responses
         if not responses:
             raise Interrupted(f"{self.address}: no answer about blob {digest}")
         for one in responses:
@@ -211,12 +172,16 @@ class GrpcTransport:
                 failed.append(error)
 
         write: grpc.StreamUnaryMultiCallable[Message, bytes]
-        write = self._open().stream_unary(_BYTE_STREAM + "Write", _bytes)
+        write = self._connection.open().stream_unary(_BYTE_STREAM + "Write", to_bytes)
         try:
-            answer = write(requests(), timeout=self._time(digest.size), metadata=self._metadata)
-            committed = _parse(bytestream.WriteResponse, answer).committed_size
+            answer = write(
+                requests(),
+                timeout=self._connection.time(digest.size),
+                metadata=self._connection.metadata,
+            )
+            committed = parse(bytestream.WriteResponse, answer).committed_size
         except grpc.RpcError as error:
-            raise failed[0] if failed else self._told(error, digest) from None
+            raise failed[0] if failed else self._connection.told(error, digest) from None
         if failed:
             raise failed[0]
         if committed != digest.size:
@@ -226,8 +191,8 @@ class GrpcTransport:
         """Return how much of an interrupted upload the server has; 0 if it does not know."""
         request = bytestream.QueryWriteStatusRequest(resource_name=resource)
         try:
-            answer = self._call(_BYTE_STREAM + "QueryWriteStatus", request)
-            found = _parse(bytestream.QueryWriteStatusResponse, answer)
+            answer = self._connection.call(_BYTE_STREAM + "QueryWriteStatus", request)
+            found = parse(bytestream.QueryWriteStatusResponse, answer)
         except (MissingBlob, RemoteUnavailable, CorruptBlob):
             return 0
         return 0 if found.complete else int(found.committed_size)
@@ -240,50 +205,13 @@ class GrpcTransport:
         """
         if self._limit is None:
             request = reapi.GetCapabilitiesRequest(instance_name=self._instance)
-            answer = self._call(_REAPI + "Capabilities/GetCapabilities", request)
-            found = _parse(reapi.ServerCapabilities, answer).cache_capabilities
+            answer = self._connection.call(REAPI + "Capabilities/GetCapabilities", request)
+            found = parse(reapi.ServerCapabilities, answer).cache_capabilities
             if reapi.DigestFunction.SHA256 not in (found.digest_functions or (1,)):
                 raise RemoteUnavailable(f"{self.address}: has no sha256", "use another server")
             declared = found.max_batch_total_size_bytes or _SMALL  # 0: no limit of its own
             self._limit = max(0, min(_SMALL, declared - _OVERHEAD))
         return self._limit
-
-    def _call(
-        self, method: str, request: Message, size: int = 0, digest: Digest | None = None
-    ) -> bytes:
-        """Return the answer to a single request, as it came."""
-        call: grpc.UnaryUnaryMultiCallable[Message, bytes]
-        call = self._open().unary_unary(method, _bytes)
-        try:
-            return call(request, timeout=self._time(size), metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise self._told(error, digest) from None
-
-    def _open(self) -> grpc.Channel:
-        with self._lock:
-            if self._process != os.getpid():
-                self._parents.append(self._channel)
-                self._channel, self._process = None, os.getpid()
-            if self._channel is None:
-                if self._tls is None:
-                    self._channel = grpc.insecure_channel(self._target, _OPTIONS)
-                else:
-                    self._channel = grpc.secure_channel(self._target, self._tls, _OPTIONS)
-            return self._channel
-
-    def _told(self, error: grpc.RpcError, digest: Digest | None) -> CacheError:
-        """Return an error of the connection in the words of a store."""
-        code, details = error.code(), error.details() or ""
-        if code is grpc.StatusCode.NOT_FOUND:
-            return MissingBlob(f"{f'blob {digest}' if digest else 'it'} is not there")
-        text = f"{self.address}: {code.name.lower().replace('_', ' ')}"
-        said = "".join(c if c.isprintable() else " " for c in details[:120])
-        text += f" ({said})" if said else ""
-        if code in _FORBIDDEN:
-            return RemoteUnavailable(text, "check the token, the netrc file or the certificate")
-        if code in _PASSING:
-            return Interrupted(text, "check the address, or try again later")
-        return RemoteUnavailable(text, "check the address and the instance of the remote cache")
 
     def _check(self, status: reapi.Status, digest: Digest) -> None:
         """Raise what a status within an answer means."""
@@ -292,35 +220,8 @@ class GrpcTransport:
         if status.code:
             known = {code.value[0]: code for code in grpc.StatusCode}
             code = known.get(status.code, grpc.StatusCode.UNKNOWN)
-            kind = Interrupted if code in _PASSING else RemoteUnavailable
+            kind = Interrupted if code in PASSING else RemoteUnavailable
             raise kind(f"{self.address}: {code.name.lower()} for blob {digest}")
 
     def _resource(self, name: str) -> str:
         return f"{self._instance}/{name}" if self._instance else name
-
-    def _time(self, size: int) -> float:
-        return self._seconds + size / SLOWEST
-
-
-def _message(digest: Digest) -> reapi.Digest:
-    return reapi.Digest(hash=digest.hash, size_bytes=digest.size)
-
-
-def _bytes(message: Message) -> bytes:
-    return message.SerializeToString()
-
-
-def _parse(kind: type[M], data: bytes) -> M:
-    """Return an untrusted message.
-
-    Raises:
-        CorruptBlob: it is none.
-    """
-    try:
-        return kind.FromString(data)
-    except DecodeError:
-        raise CorruptBlob(f"not a {kind.DESCRIPTOR.name}") from None
-
-
-def _port(scheme: str) -> int:
-    return 443 if scheme == "grpcs" else 80

@@ -67,6 +67,7 @@ TVM = {
 NETWORK = {
     "tasks/actions/hub.py",
     "cache/connect.py",  # takes addresses apart
+    "cache/grpc_connection.py",
     "cache/grpc_transport.py",
     "cache/http_transport.py",
     "cache/s3_transport.py",

@@ -18,7 +18,8 @@ from cache import digest as digests
 from cache import remote_execution_pb2 as reapi
 from cache.credentials import Credentials
 from cache.errors import CacheError, CorruptBlob, RemoteUnavailable
-from cache.grpc_transport import GrpcTransport, _parse
+from cache.grpc_connection import parse
+from cache.grpc_transport import GrpcTransport
 from cache.remote import RemoteStore
 from cache.retrying import Backoff, RetryingTransport
 
@@ -219,4 +220,4 @@ def test_no_message_is_taken_for_another(data: bytes) -> None:
     kinds = (reapi.FindMissingBlobsResponse, reapi.BatchReadBlobsResponse, reapi.ServerCapabilities)
     for kind in (*kinds, bytestream.ReadResponse, bytestream.WriteResponse):
         with contextlib.suppress(CacheError):
-            _parse(kind, data)
+            parse(kind, data)

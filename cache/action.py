@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cache import digest as digests
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
     from cache.digest import Digest
     from cache.merkle import Tree
+
+
+METADATA = 9  # field of an ActionResult: its ExecutedActionMetadata
+_RUN_START, _RUN_END, _RUN_TIME = 7, 8, 12  # fields of that
+_NANOS = 10**9
+_LONGEST_RUN = 10 * 366 * 86400  # seconds; what says more is no duration
 
 
 @dataclass(frozen=True)
@@ -51,9 +57,13 @@ class EncodedAction:
 
 @dataclass(frozen=True)
 class ActionResult:
-    """The files a successful action made, by path relative to where it ran, sorted."""
+    """The files a successful action made, by path relative to where it ran, sorted.
+
+    seconds: how long it ran, None if nobody said. It is about that run and no part of the result.
+    """
 
     outputs: Mapping[str, Digest]
+    seconds: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", dict(sorted(self.outputs.items())))
@@ -95,7 +105,7 @@ def encode(action: Action) -> EncodedAction:
 
 
 def encode_result(result: ActionResult) -> bytes:
-    """Return a result as a canonical `ActionResult` message.
+    """Return a result as a canonical `ActionResult` message: its outputs, and nothing of the run.
 
     Raises:
         InvalidPath: an output path that `decode_result` would refuse.
@@ -108,11 +118,20 @@ def encode_result(result: ActionResult) -> bytes:
     )
 
 
+def encode_run(result: ActionResult) -> bytes:
+    """Return how long the action ran as fields of an `ExecutedActionMetadata`, empty if unknown."""
+    if result.seconds is None:
+        return b""
+    seconds, nanos = divmod(round(result.seconds * 1e9), _NANOS)
+    return wire.field(_RUN_TIME, wire.unsigned(1, seconds) + wire.unsigned(2, nanos))
+
+
 def decode_result(data: bytes) -> ActionResult:
     """Return the result in an untrusted message.
 
-    Fields about how the action ran (its logs, worker and times) are ignored, and so are the
-    executable bits of its outputs.
+    Of how the action ran, only for how long is read, and only where that makes sense: its
+    `virtual_execution_duration`, else the time between start and end of its execution. Logs and
+    worker are ignored, and so are the executable bits of its outputs.
 
     Raises:
         CorruptBlob: no `ActionResult`, or that of a failed action, or one without outputs, with
@@ -135,7 +154,28 @@ def decode_result(data: bytes) -> ActionResult:
             raise InvalidPath(f"output {path[:200]!r} is given twice")
         outputs[path] = digests.decode(wire.message(file, 2))
     _check_outputs(outputs)
-    return ActionResult(outputs)
+    return ActionResult(outputs, _seconds(fields))
+
+
+def _seconds(fields: wire.Fields) -> float | None:
+    """Return how long an action ran by its metadata, None if that is absent or senseless."""
+    try:
+        metadata = wire.parse(wire.message(fields, METADATA))
+        if _RUN_TIME in metadata:
+            found = _nanos(metadata, _RUN_TIME)
+        elif _RUN_START in metadata and _RUN_END in metadata:
+            found = _nanos(metadata, _RUN_END) - _nanos(metadata, _RUN_START)
+        else:
+            return None
+    except CorruptBlob:
+        return None
+    return found / _NANOS if 0 <= found <= _LONGEST_RUN * _NANOS else None
+
+
+def _nanos(fields: wire.Fields, number: int) -> int:
+    """Return a google.protobuf Duration or Timestamp in nanoseconds."""
+    parts = wire.parse(wire.message(fields, number))
+    return wire.integer(parts, 1) * _NANOS + wire.integer(parts, 2)
 
 
 def _check_outputs(outputs: Collection[str]) -> None:

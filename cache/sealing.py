@@ -5,6 +5,9 @@ into another valid message, and so could the file of another action under its na
 own has the checksum before the message. A server wants a plain `ActionResult`, so there it is in
 its `execution_metadata.auxiliary_metadata`, which other tools pass over. Whoever may write results
 can also make a checksum: it finds mistakes, not lies.
+
+How long the action ran is stored with a result. On a server the checksum leaves it out: a server
+may add to the metadata, or lose of it, and the outputs are the same.
 """
 
 from __future__ import annotations
@@ -13,14 +16,14 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from cache import wire
-from cache.action import ActionResult, decode_result, encode_result
+from cache.action import METADATA, ActionResult, decode_result, encode_result, encode_run
 from cache.errors import CorruptBlob
 
 if TYPE_CHECKING:
     from cache.digest import Digest
 
 _SEAL_BYTES = 65  # sha256 in hex and a newline
-_METADATA, _AUXILIARY, _TYPE, _VALUE = 9, 11, 1, 2  # field numbers
+_AUXILIARY, _TYPE, _VALUE = 11, 1, 2  # field numbers
 _SEAL_TYPE = b"type.googleapis.com/olmill.Seal"  # of an Any, whose value is the checksum
 
 
@@ -30,7 +33,8 @@ def seal(key: Digest, result: ActionResult) -> bytes:
     Raises:
         CacheError: a result that `encode_result` refuses.
     """
-    message = encode_result(result)
+    run = encode_run(result)
+    message = encode_result(result) + (wire.field(METADATA, run) if run else b"")
     return _seal_of(key, message) + message
 
 
@@ -55,7 +59,7 @@ def seal_message(key: Digest, result: ActionResult) -> bytes:
     """
     message = encode_result(result)
     seal = wire.field(_TYPE, _SEAL_TYPE) + wire.field(_VALUE, _seal_of(key, message))
-    return message + wire.field(_METADATA, wire.field(_AUXILIARY, seal))
+    return message + wire.field(METADATA, wire.field(_AUXILIARY, seal) + encode_run(result))
 
 
 def unseal_message(key: Digest, message: bytes) -> ActionResult:
@@ -66,7 +70,7 @@ def unseal_message(key: Digest, message: bytes) -> ActionResult:
             `decode_result` refuses.
     """
     result = decode_result(message)
-    metadata = wire.parse(wire.message(wire.parse(message), _METADATA))
+    metadata = wire.parse(wire.message(wire.parse(message), METADATA))
     seals = map(wire.parse, wire.messages(metadata, _AUXILIARY))
     expected = _seal_of(key, encode_result(result))
     if not any(

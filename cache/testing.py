@@ -136,6 +136,16 @@ class StoreContract(abc.ABC):
         assert store.get_result(KEY) == result
         assert store.get_result(OTHER_KEY) is None
 
+    def test_how_long_an_action_ran_is_remembered_and_no_part_of_its_result(
+        self, store: Store
+    ) -> None:
+        outputs = {"out": store.write(b"made")}
+        store.put_result(KEY, ActionResult(outputs, 12.5))
+        found = store.get_result(KEY)
+        assert found == ActionResult(outputs)
+        assert found is not None
+        assert found.seconds == 12.5
+
     def test_a_result_without_outputs_is_refused(self, store: Store) -> None:
         with pytest.raises(CacheError):
             store.put_result(KEY, ActionResult({}))

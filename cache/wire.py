@@ -36,6 +36,11 @@ def field(number: int, payload: bytes) -> bytes:
     return varint(number << 3 | _BYTES) + varint(len(payload)) + payload
 
 
+def unsigned(number: int, value: int) -> bytes:
+    """Return an unsigned integer field, absent if 0."""
+    return varint(number << 3 | _VARINT) + varint(value) if value else b""
+
+
 def parse(data: bytes) -> Fields:
     """Return the values of each field in the order they were given, by field number.
 

@@ -30,13 +30,17 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Assessment:
-    """State of one node, the reason where it is not current, and its key and outputs if known."""
+    """State of one node, the reason where it is not current, and its key and outputs if known.
+
+    `ran` are the seconds that its action took, where a result that was looked up says so.
+    """
 
     node: Node
     state: State
     reason: str = ""
     keyed: Keyed | None = None
     outputs: Mapping[str, Digest] | None = None
+    ran: float | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,8 @@ def _looked_up(workspace: Workspace, checked: Iterable[_Checked]) -> dict[str, A
         assessed = one.assessed
         if one.lookup and assessed.keyed and (result := results.get(assessed.keyed.key)):
             state = State.CACHED if result.local else State.REMOTE
-            assessed = replace(assessed, state=state, outputs=made(result.result))
+            outputs, ran = made(result.result), result.result.seconds
+            assessed = replace(assessed, state=state, outputs=outputs, ran=ran)
         found[assessed.node.name] = assessed
     return found
 

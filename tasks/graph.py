@@ -25,7 +25,7 @@ from tasks.realise import realise
 from tasks.remote_cache import chosen, open_store
 from tasks.reporter import NodeReporter
 from tasks.session import Session
-from tasks.state import ACTION, MADE, NOTICES
+from tasks.state import ACTION, DURATION, MADE, NOTICES
 from tasks.workspace import BUILD, Workspace, receipt_hash, receipt_path, remove
 
 LOGS = "logs"
@@ -156,6 +156,7 @@ def run_node(current: Session, node: Node) -> dict[str, Any] | TaskFailed:
         NOTICES: current.workspace.shared.warnings(),
         MADE: [str(key) for key in made.made],
         ACTION: fields(made.keyed),
+        DURATION: made.ran,
     }
 
 

@@ -41,9 +41,10 @@ _SERIAL = threading.Lock()  # held by actions that may not run in two threads of
 
 @dataclass(frozen=True)
 class Realised:
-    """What became of a node: its key, where the result came from, seconds the action ran.
+    """What became of a node: its key, where the result came from, seconds that making it took now.
 
-    `beside` is the node whose action made this one too, if it was not its own. `here` tells whether
+    `ran` are the seconds that the action ran for this node, whenever and wherever that was; None
+    if nobody said. `beside` is the node whose action made this one too, if it was not its own. `here` tells whether
     its files are in place, or were left in the remote store. `made` are the keys of the results
     that came to be: its own, and those of producers whose files were lost.
     """
@@ -56,6 +57,7 @@ class Realised:
     warnings: tuple[str, ...] = ()
     here: bool = True
     made: tuple[Digest, ...] = ()
+    ran: float | None = None
 
 
 def outputs_of(workspace: Workspace, selection: Selection) -> Mapping[str, Digest]:
@@ -112,7 +114,8 @@ def realise(
     (materialise if here else leave_elsewhere)(workspace, node, outputs, previous)
     write_receipt(workspace, node.name, outputs)
     fresh = (*again.made, *([keyed.key] if how == "built" else []))
-    return Realised(keyed, outputs, how, seconds, beside, (*again.warnings, *warnings), here, fresh)
+    told = (*again.warnings, *warnings)
+    return Realised(keyed, outputs, how, seconds, beside, told, here, fresh, result.seconds)
 
 
 def _find(
@@ -210,7 +213,8 @@ def execute(
 
     Several nodes have one action and the same inputs. `make_again(inputs)` makes those that are
     nowhere to be had. `report(done, total)` is called with bytes
-    now and then, if the action says how far it is. Returns a result for each node, and warnings.
+    now and then, if the action says how far it is. Returns a result for each node, with an equal
+    share of the seconds that the action ran, and warnings.
 
     Raises BuildError if a source changed meanwhile or the action made no output.
     """
@@ -228,11 +232,13 @@ def execute(
         params = [json.loads(keyed.node.params) for keyed in nodes]
         try:
             with one_at_a_time:
+                started = time.monotonic()
                 if len(nodes) == 1:
                     warnings = module.run(params[0], inputs, places[0], **options)
                 else:
                     jobs = list(zip(params, places, strict=True))
                     warnings = module.run_batch(jobs, inputs, **options)
+                seconds = (time.monotonic() - started) / len(nodes)
         except OSError as error:
             raise unavailable(error, store.root) from error
         except Exception as error:
@@ -242,13 +248,14 @@ def execute(
             raise
         check_sources(workspace, first)
         results = [
-            _collect(workspace, keyed, place) for keyed, place in zip(nodes, places, strict=True)
+            ActionResult(_collect(workspace, keyed, place), seconds)
+            for keyed, place in zip(nodes, places, strict=True)
         ]
     return results, tuple(warnings or ())
 
 
-def _collect(workspace: Workspace, keyed: Keyed, outputs: Path) -> ActionResult:
-    """Put what an action wrote for a node into the store."""
+def _collect(workspace: Workspace, keyed: Keyed, outputs: Path) -> dict[str, Digest]:
+    """Put what an action wrote for a node into the store; returns its outputs."""
     paths = sorted(path for path in outputs.rglob("*") if not path.is_dir())
     if not paths:
         raise BuildError(f"{keyed.node.name} made no output")
@@ -258,7 +265,7 @@ def _collect(workspace: Workspace, keyed: Keyed, outputs: Path) -> ActionResult:
             raise BuildError(f"{keyed.node.name} made a symbolic link, {path.name}")
         name = path.relative_to(outputs.parent).as_posix()
         found[name] = workspace.store.put_file(path, consume=True)
-    return ActionResult(found)
+    return found
 
 
 def staged_names(workspace: Workspace, keyed: Keyed, directory: Path) -> list[tuple[str, str]]:

@@ -27,7 +27,7 @@ from cache.errors import CacheError
 from tasks.assess import State
 from tasks.graph import message
 from tasks.session import Session
-from tasks.state import ACTION, FORGOTTEN, MADE, NOTICES
+from tasks.state import ACTION, DURATION, FORGOTTEN, MADE, NOTICES
 from tasks.workspace import sweep
 
 INTERRUPTED = 130
@@ -94,7 +94,7 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
             self.final_result = before
 
     def process_task_result(self, node: Any, base_fail: Any) -> None:
-        """Keep the fields of the node's Action for `doit why`, apart from doit's own values."""
+        """Keep what explains and estimates, the node's Action and its time, apart from the rest."""
         task, shared = node.task, self.session.workspace.shared
         for key in task.values.pop(MADE, ()):
             shared.push(parse(key))
@@ -103,6 +103,9 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
         if fields is not None:
             task.result = None
             self.dep_manager.backend.set(task.name, ACTION, fields)
+        ran = task.values.pop(DURATION, None)
+        if ran is not None:
+            self.dep_manager.backend.set(task.name, DURATION, round(ran, 3))
         super().process_task_result(node, base_fail)
 
     def _tell(self, notices: Iterable[str]) -> None:

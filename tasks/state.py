@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 FORGOTTEN = "forgotten:"
-ACTION = "action:"  # fields of the Action, read only to explain: kept apart from the rest
+ACTION = "action:"  # fields of the Action, of the last success
+DURATION = "duration:"  # seconds that the action ran
+_ASIDE = (ACTION, DURATION)  # what deciding does not need: read when asked for, never forgotten
 MADE = "made:"  # keys of the results that came to be, told to the runner and not kept
 NOTICES = "notices:"  # what the remote cache gave cause to say, told to the runner and not kept
 _LAST_SAVED = "deps:"  # the entry that doit's `Dependency.save_success` sets last
@@ -54,7 +56,8 @@ class StateDB:
             "create table if not exists state (task text primary key, entries text)"
         )
         self._connection.execute(
-            "create table if not exists action (task text primary key, fields text)"
+            "create table if not exists aside "
+            "(task text, entry text, value text, primary key (task, entry))"
         )
         rows = self._connection.execute("select task, entries from state")
         self._entries: dict[str, str | dict[str, Any]] = dict(rows.fetchall())
@@ -71,18 +74,18 @@ class StateDB:
 
     def get(self, task_id: str, dependency: str) -> Any:
         """Value of one entry, None if absent."""
-        if dependency == ACTION:
-            query = "select fields from action where task = ?"
-            row = self._connection.execute(query, (task_id,)).fetchone()
+        if dependency in _ASIDE:
+            query = "select value from aside where task = ? and entry = ?"
+            row = self._connection.execute(query, (task_id, dependency)).fetchone()
             return None if row is None else self.codec.decode(row[0])
         entries = self._task(task_id)
         return None if entries is None else entries.get(dependency)
 
     def set(self, task_id: str, dependency: str, value: Any) -> None:
         """Set one entry; a success is committed with its last entry."""
-        if dependency == ACTION:
-            row = (task_id, self.codec.encode(value))
-            self._connection.execute("insert or replace into action values (?, ?)", row)
+        if dependency in _ASIDE:
+            row = (task_id, dependency, self.codec.encode(value))
+            self._connection.execute("insert or replace into aside values (?, ?, ?)", row)
             return
         entries = self._task(task_id)
         if entries is None:
@@ -92,6 +95,12 @@ class StateDB:
             entries.pop(FORGOTTEN, None)
         if dependency in (_LAST_SAVED, "ignore:"):
             self._save(task_id)
+
+    def all_of(self, dependency: str) -> dict[str, Any]:
+        """Values of an entry that is kept aside (`ACTION`, `DURATION`), by task."""
+        query = "select task, value from aside where entry = ?"
+        rows = self._connection.execute(query, (dependency,))
+        return {task: self.codec.decode(value) for task, value in rows}
 
     def in_(self, task_id: str) -> bool:
         """Whether anything is recorded of a task."""

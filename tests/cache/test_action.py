@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache import digest, merkle
+from cache import digest, merkle, wire
 from cache import remote_execution_pb2 as reapi
-from cache.action import Action, ActionResult, decode_result, encode, encode_result
+from cache.action import (
+    METADATA,
+    Action,
+    ActionResult,
+    decode_result,
+    encode,
+    encode_result,
+    encode_run,
+)
 from cache.digest import Digest
 from cache.errors import CacheError, CorruptBlob, InvalidPath
 
@@ -176,6 +184,48 @@ def test_what_is_not_the_result_is_ignored() -> None:
     data = message(output_files=[{**file("a"), "is_executable": True}])
     data += b"\x2a\x03log" + b"\x4a\x06worker" + b"\x32\x02\x0a\x00"
     assert decode_result(data) == ActionResult({"a": A})
+
+
+def ran(*fields: bytes) -> float | None:
+    """Seconds by an `ExecutedActionMetadata` of these fields."""
+    message = encode_result(ActionResult({"a": A}))
+    return decode_result(message + wire.field(METADATA, b"".join(fields))).seconds
+
+
+def at(number: int, seconds: int, nanos: int = 0) -> bytes:
+    """A Duration or Timestamp."""
+    return wire.field(number, wire.unsigned(1, seconds) + wire.unsigned(2, nanos))
+
+
+@given(st.floats(0, 1e8) | st.none())
+def test_how_long_it_ran_is_beside_the_result(seconds: float | None) -> None:
+    result = ActionResult({"a": A}, seconds)
+    assert encode_result(result) == encode_result(ActionResult({"a": A}))
+    found = ran(encode_run(result))
+    assert found == (None if seconds is None else pytest.approx(seconds, abs=1e-6))
+
+
+def test_how_long_it_ran_by_the_times_of_a_worker() -> None:
+    start, end = at(7, 1_700_000_000, 500_000_000), at(8, 1_700_000_012)
+    assert ran(start, end) == 11.5
+    assert ran(start, end, at(12, 3)) == 3.0
+    assert ran(start) is ran(end) is ran() is None
+
+
+@pytest.mark.parametrize(
+    "senseless",
+    [
+        at(7, 2) + at(8, 1),
+        at(12, (1 << 64) - 1),
+        at(12, 1 << 40),
+        b"\x60\x01",
+        wire.field(12, b"garbage"),
+        wire.field(12, wire.field(1, b"")),
+        b"garbage",
+    ],
+)
+def test_a_senseless_time_is_none(senseless: bytes) -> None:
+    assert ran(senseless) is None
 
 
 @given(st.binary(max_size=300))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from doit.dependency import Dependency, JSONCodec
 
-from tasks.state import ACTION, FORGOTTEN, StateDB
+from tasks.state import ACTION, DURATION, FORGOTTEN, StateDB
 
 
 class Task:
@@ -53,6 +53,17 @@ def test_fields_of_the_action_are_apart(path: str) -> None:
     assert second.backend.get("a", ACTION) == {"parameter x": "1"}
     assert ACTION not in second.get_values("a")
     second.close()
+
+
+def test_durations_outlive_failures_and_forgetting(path: str) -> None:
+    state = open_state(path)
+    for name in ("a", "b"):
+        state.backend.set(name, DURATION, 1.5)
+        state.save_success(Task(name, key="1"))
+    state.remove_success(Task("a"))
+    state.backend.forget("b")
+    assert state.backend.all_of(DURATION) == {"a": 1.5, "b": 1.5}
+    state.close()
 
 
 def test_forgetting_marks_until_the_next_success(path: str) -> None:

@@ -25,6 +25,7 @@ from tasks.board import Board
 from tasks.graph import doit_config, doit_tasks, session
 from tasks.node import Graph, Node, Selection, Source, canonical_json, graph
 from tasks.reporter import executed
+from tasks.session import Session
 
 CONCAT = '''
     """Concatenate."""
@@ -139,10 +140,14 @@ class Project:
             )
         return graph(nodes, [Source("source:files", self.source, ("*.txt",))])
 
+    def session(self) -> Session:
+        """Open the build as it is now."""
+        store = TieredStore(LocalStore(self.cache), self.remote, writes=self.writes)
+        return session(self.root, self.graph(), store, code_root=self.root)
+
     def doit(self, *arguments: str) -> int:
         """Run doit in this process; returns its exit code."""
-        store = TieredStore(LocalStore(self.cache), self.remote, writes=self.writes)
-        current = session(self.root, self.graph(), store, code_root=self.root)
+        current = self.session()
         namespace = {
             "DOIT_CONFIG": doit_config(current),
             "task_steps": lambda: doit_tasks(current),

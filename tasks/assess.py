@@ -28,6 +28,9 @@ class State(Enum):
     BROKEN = "broken"  # it cannot be keyed: a source is missing
 
 
+NOT_CACHED = (State.STALE, State.WAITING, State.BROKEN)  # has to be built, as far as is known
+
+
 @dataclass(frozen=True)
 class Assessment:
     """State of one node, the reason where it is not current, and its key and outputs if known.

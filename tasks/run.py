@@ -24,7 +24,7 @@ from doit.task import Stream
 
 from cache.digest import parse
 from cache.errors import CacheError
-from tasks.assess import State
+from tasks.assess import NOT_CACHED, State
 from tasks.graph import message
 from tasks.session import Session
 from tasks.state import ACTION, DURATION, FORGOTTEN, MADE, NOTICES
@@ -39,6 +39,7 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
     session: Session
     asked: tuple[str, ...] = ()
     dist: bool = True
+    cached_only: bool = False
     final_result: int
     _interrupted = False
 
@@ -53,7 +54,11 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
             for name in chosen
             if self.always_execute or self.dep_manager.backend.get(name, FORGOTTEN)
         }
+        session.cached_only = self.cached_only
         session.begin(self.dep_manager.get_values, chosen, self.asked, dist=self.dist)
+        if self.cached_only:
+            self._tell(session.workspace.shared.warnings())
+            _check_cached(session)
         if not self.continue_:
             _check_toolchains(session, chosen)
         sweep(session.workspace)
@@ -131,6 +136,23 @@ def _check_toolchains(session: Session, names: Iterable[str]) -> None:
         raise InvalidCommand("\n".join([*told, others]))
 
 
+def _check_cached(session: Session) -> None:
+    """Refuse a run that would have to build something, before it begins.
+
+    Raises InvalidCommand naming the nodes, and why each would be built.
+    """
+    lacking = {
+        name: assessed.reason
+        for name, assessed in session.decided.items()
+        if assessed.state in NOT_CACHED
+    }
+    if lacking:
+        heading = f"{len(lacking)} of {len(session.decided)} nodes are in no cache"
+        told = [f"  {name} ({reason})" for name, reason in lacking.items()]
+        hint = "hint: build them where the cache is written to, or leave out --require-cached"
+        raise InvalidCommand("\n".join([f"{heading}:", *told, hint]))
+
+
 class SerialRunner(NodeRunner):
     """One node at a time, in this process."""
 
@@ -180,6 +202,13 @@ REQUIRE_REMOTE = {
     "default": False,
     "help": "fail if the remote cache cannot be read or written, instead of warning",
 }
+REQUIRE_CACHED = {
+    "name": "require_cached",
+    "long": "require-cached",
+    "type": bool,
+    "default": False,
+    "help": "fail before anything runs if a node would have to be built",
+}
 NO_DIST = {
     "name": "no_dist",
     "long": "no-dist",
@@ -193,7 +222,7 @@ class Run(cmd_run.Run):  # type: ignore[misc]  # doit has no type information
     """doit's `run`, with our runners."""
 
     name = "run"
-    cmd_options = (*cmd_run.Run.cmd_options, REQUIRE_REMOTE, NO_DIST)
+    cmd_options = (*cmd_run.Run.cmd_options, REQUIRE_REMOTE, REQUIRE_CACHED, NO_DIST)
 
     def execute(self, params: Any, args: Any) -> int:
         """Run; an interruption ends with exit code 130 and keeps what is finished."""
@@ -221,6 +250,7 @@ class Run(cmd_run.Run):  # type: ignore[misc]  # doit has no type information
         force_verbosity: bool = False,
         failure_verbosity: int = 0,
         require_remote: bool = False,
+        require_cached: bool = False,
         no_dist: bool = False,
     ) -> int:
         self.control = TaskControl(self.task_list, auto_delayed_regex=auto_delayed_regex)
@@ -234,6 +264,7 @@ class Run(cmd_run.Run):  # type: ignore[misc]  # doit has no type information
         runner_class.session = session
         runner_class.asked = _asked(self.control) if self.sel_tasks else ()
         runner_class.dist = not no_dist
+        runner_class.cached_only = require_cached
         with ExitStack() as stack:
             stream: TextIO = sys.stderr
             if isinstance(outfile, str):

@@ -9,6 +9,7 @@ from typing import Any
 from cache.digest import Digest
 from tasks.assess import Assessment, Record, State, assess, assess_one
 from tasks.board import Board
+from tasks.errors import BuildError
 from tasks.keys import Keyed, Keys
 from tasks.matrix import Matrix
 from tasks.node import Node, producers
@@ -25,7 +26,7 @@ class Session:
 
     `selected` are the nodes that the run is to make current, `batch_records` the last successes of
     those that can be made in batches. Both, and `board`, are set before any worker is forked.
-    `wanted` are the nodes whose files are to be in place.
+    `wanted` are the nodes whose files are to be in place. With `cached_only` nothing may be built.
     """
 
     workspace: Workspace
@@ -35,6 +36,7 @@ class Session:
     rebuild: set[str] = field(default_factory=set)
     wanted: set[str] = field(default_factory=set)
     running: bool = False
+    cached_only: bool = False
     selected: tuple[str, ...] = ()
     batch_records: Mapping[str, Record | None] = field(default_factory=dict)
     board: Board = field(default_factory=lambda: Board(()))
@@ -117,7 +119,15 @@ class Session:
         return known.state is State.CURRENT
 
     def companions(self, keyed: Keyed) -> list[Keyed]:
-        """Return stale nodes of this run that one run of the action can make beside a node."""
+        """Return stale nodes of this run that one run of the action can make beside a node.
+
+        It is asked before any action runs. Raises BuildError if none may.
+        """
+        if self.cached_only:
+            raise BuildError(
+                f"{keyed.node.name} would have to be built: the cache lost its result meanwhile",
+                "build it where the cache is written to, or leave out --require-cached",
+            )
         node, found = keyed.node, {keyed.key: keyed}
         for name in self.batch_records:
             other = self.workspace.graph.nodes[name]

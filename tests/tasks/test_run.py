@@ -410,3 +410,25 @@ def test_only_what_is_read_of_a_source_is_hashed(
     project.doit()
     assert "one.txt" in hashed
     assert "big.txt" not in hashed
+
+
+def test_a_run_that_may_build_nothing_says_what_it_would_build(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.doit("step:b")
+    project.runs()
+    capsys.readouterr()
+    assert project.doit("--require-cached") == 3
+    told = capsys.readouterr().err
+    assert "2 of 4 nodes are in no cache:\n" in told
+    assert "  step:c (never built here)\n  step:d (unknown until step:c is built)\n" in told
+    assert "hint: " in told
+    assert "Traceback" not in told
+    assert project.runs() == 0
+    assert project.doit("--require-cached", "step:b") == 0
+    assert project.doit() == 0
+    shutil.rmtree(project.root / "build")
+    assert project.doit("--require-cached") == 0
+    assert project.executed() == set()
+    assert project.doit("--require-cached", "-a") == 3
+    assert "asked to run again" in capsys.readouterr().err

@@ -256,3 +256,19 @@ def test_two_machines_at_once(server: Server, machine: Machine) -> None:
     three.doit()
     assert three.executed() == set()
     assert three.output("d").read_bytes() == one.output("d").read_bytes()
+
+
+def test_what_is_lost_during_a_run_that_may_build_nothing_is_not_built(
+    http: Server, machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    http.clear()
+    machine("one", http.address, writes=True).doit()
+    two = machine("two", http.address)
+    cas = http.files / "cas"
+    for blob in cas.iterdir():  # the presence of blobs is asked for, their bytes are not
+        blob.chmod(0o644)
+        blob.write_bytes(bytes(blob.stat().st_size))
+    two.runs()
+    assert two.doit("--require-cached") == 1
+    assert "the cache lost its result meanwhile" in capsys.readouterr().err
+    assert two.runs() == 0

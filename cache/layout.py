@@ -43,6 +43,8 @@ class Layout:
     def __init__(self, root: str) -> None:
         self._root = root
         self.home = f"{root}/v1"
+        self.blobs = f"{self.home}/cas"
+        self.results = f"{self.home}/ac"
         self.temporaries = f"{self.home}/tmp"  # noqa: S108  inside the store
         self.locks = f"{self.home}/locks"
         self.corrupt = f"{self.home}/corrupt"
@@ -52,11 +54,11 @@ class Layout:
 
     def blob(self, digest: Digest) -> str:
         """Return the path of a blob."""
-        return f"{self.home}/cas/{digest.hash[:2]}/{digest.hash}"
+        return f"{self.blobs}/{digest.hash[:2]}/{digest.hash}"
 
     def result(self, key: Digest) -> str:
         """Return the path of an action's result."""
-        return f"{self.home}/ac/{key.hash[:2]}/{key.hash}"
+        return f"{self.results}/{key.hash[:2]}/{key.hash}"
 
     def sweep_once(self) -> None:
         """On the first call, remove what dead processes left."""

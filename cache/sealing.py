@@ -51,6 +51,15 @@ def unseal(key: Digest, entry: bytes) -> ActionResult:
     return decode_result(message)
 
 
+def unchecked(entry: bytes) -> ActionResult:
+    """Return the result in an entry of an unknown action: its checksum says nothing without that.
+
+    Raises:
+        CacheError: one that `decode_result` refuses.
+    """
+    return decode_result(entry[_SEAL_BYTES:])
+
+
 def seal_message(key: Digest, result: ActionResult) -> bytes:
     """Return a result as an `ActionResult` for a server, with the checksum as metadata.
 

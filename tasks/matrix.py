@@ -17,11 +17,66 @@ from olmo.quantization import Encoding
 from olmo.quantizations import QUANTIZATIONS
 from olmo.target import Target
 from olmo.targets import TARGETS, custom, only_one_device
+from tasks import models, release, remote_cache
 from tasks.errors import BuildError
-from tasks.mistakes import Mistakes, tables
+from tasks.mistakes import Key, Mistakes, tables
 from tasks.models import Model, read_models
 from tasks.release import Row, read_rows
 from tasks.remote_cache import RemoteCache, read_cache
+
+KEYS: Mapping[str, Key] = {
+    "models": Key("tables by name", "where checkpoints come from"),
+    "quantizations": Key("tables by name", "changes to built-in quantizations", "none"),
+    "targets": Key("tables by name", "targets of your own", "none"),
+    "release": Key("list of tables", "what to build"),
+    "cache": Key("table", "a remote cache", "none"),
+}
+
+QUANTIZATION_KEYS: Mapping[str, Key] = {
+    "encoding": Key(
+        '`"f32-to-bf16"` or `"raw"`',
+        "how float32 tensors are stored: shortened as MLC does, or exact and twice as large. For "
+        "quantizations that store float32: q0f32, q4f32_1, e4m3_e4m3_f16 and "
+        "e4m3_e4m3_f16_max_calibrate",
+        '`"f32-to-bf16"`',
+    ),
+}
+
+# Which of them a target has is said by the one that it starts from (`olmo.targets.custom`).
+TARGET_KEYS: Mapping[str, Key] = {
+    "base": Key("name", "the [built-in target](targets.md) to start from"),
+    "suffix": Key("text", 'the form of the library, such as `".tar"`', "the target's usual one"),
+    "opt": Key(
+        "text",
+        "`O0` to `O3`, the level of TVM's passes, and after it `;cudagraph=0` or `=1` for CUDA",
+        '`"O2"`',
+    ),
+    "mcpu": Key("text", "the CPU, as LLVM names it", "that of the base", ("CPUs",)),
+    "mattr": Key("list of texts", 'features, such as `"+avx512f"`', "those of the base", ("CPUs",)),
+    "archs": Key(
+        "list of texts",
+        "`sm_…` of the fatbin; schedules are those of the lowest, PTX that of the highest",
+        "those of the base",
+        ("CUDA",),
+    ),
+    "max_threads_per_block": Key(
+        "32 to 1024",
+        "threads that a kernel is launched with",
+        "that of the base",
+        ("Metal", "OpenCL"),
+    ),
+}
+
+# The tables of a matrix, as their headings name them, and their keys.
+TABLES: Mapping[str, Mapping[str, Key]] = {
+    "": KEYS,
+    "[models.NAME]": models.KEYS,
+    "[quantizations.NAME]": QUANTIZATION_KEYS,
+    "[targets.NAME]": TARGET_KEYS,
+    "[[release]]": release.KEYS,
+    "exclude": release.EXCLUDE_KEYS,
+    "[cache]": remote_cache.KEYS,
+}
 
 
 @dataclass(frozen=True)
@@ -65,7 +120,7 @@ def parse(value: Mapping[str, Any], path: Path) -> Matrix:
     Raises BuildError that lists every mistake, one a line.
     """
     mistakes = Mistakes()
-    mistakes.keys("", value, ("models", "quantizations", "targets", "release", "cache"))
+    mistakes.keys("", value, KEYS)
     found = read_models(value.get("models", {}), path.parent, mistakes)
     encodings = _encodings(value.get("quantizations", {}), mistakes)
     targets = _targets(value.get("targets", {}), mistakes)
@@ -93,7 +148,7 @@ def _encodings(value: Any, mistakes: Mistakes) -> dict[str, Encoding]:
     found = {}
     for name, table in tables("quantizations", value, mistakes).items():
         where = f"quantizations.{name}"
-        mistakes.keys(where, table, ("encoding",))
+        mistakes.keys(where, table, QUANTIZATION_KEYS)
         if name not in QUANTIZATIONS:
             mistakes.unknown(where, "quantization", name, QUANTIZATIONS)
         elif "encoding" in table:

@@ -5,9 +5,24 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key that a table may have: the form of its value, its meaning, its default in words.
+
+    Without a default it has to be given. `of` are the kinds of table that have it, if not all do.
+    docs/matrix.md is made of these.
+    """
+
+    form: str
+    meaning: str
+    default: str | None = None
+    of: tuple[str, ...] = ()
 
 
 class Mistakes:
@@ -27,12 +42,11 @@ class Mistakes:
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
         self.add(where, f"unknown {what} {name!r}", hint)
 
-    def keys(self, where: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
+    def keys(self, where: str, table: Mapping[str, Any], known: Mapping[str, Key]) -> None:
         """Note each key of a table that is not among the known ones."""
-        names = list(known)
         for key in table:
-            if key not in names:
-                self.unknown(f"{where}.{key}" if where else key, "key", key, names)
+            if key not in known:
+                self.unknown(f"{where}.{key}" if where else key, "key", key, known)
 
 
 def tables(where: str, value: Any, mistakes: Mistakes) -> Mapping[str, Mapping[str, Any]]:

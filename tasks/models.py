@@ -11,7 +11,7 @@ from typing import Any, Literal
 from olmo import conversation, embedded
 from olmo.checkpoint_files import GGUF, GGUF_SUFFIX, layout
 from olmo.errors import OlmoError
-from tasks.mistakes import Mistakes, tables
+from tasks.mistakes import Key, Mistakes, tables
 
 SourceKind = Literal["embedded", "hf", "local"]
 
@@ -39,10 +39,41 @@ class Model:
     questions: Path | None = None
 
 
-_MODEL_KEYS: Mapping[str, tuple[str, ...]] = {
-    "embedded": (),
-    "hf": ("repo", "revision", "file"),
-    "local": ("path",),
+_SOURCES = ("embedded", "hf", "local")
+
+KEYS: Mapping[str, Key] = {
+    "source": Key(
+        '`"embedded"`, `"hf"` or `"local"`',
+        "comes with Olmill (`olmo-tiny`), from the Hugging Face Hub, or from a directory",
+    ),
+    "repo": Key('`"OWNER/NAME"`', "the repository", of=("hf",)),
+    "revision": Key(
+        "40 hexadecimal digits",
+        "the commit. Branches and tags move, so they are refused",
+        of=("hf",),
+    ),
+    "file": Key(
+        "name of a `.gguf` file",
+        "which one to take where the repository has GGUF files; of a model in several files any one",
+        "none: another format",
+        of=("hf",),
+    ),
+    "path": Key(
+        "path",
+        "the checkpoint's directory: `config.json`, weights and tokenizer files; or a `.gguf` file "
+        "beside its tokenizer files",
+        of=("local",),
+    ),
+    "conv_template": Key(
+        "text or table",
+        "a built-in template (`olmo`, `olmo2`, `LM`, `chatml`), or one of your own",
+        "needed; embedded models have their own",
+    ),
+    "questions": Key(
+        "path of a JSON file",
+        '`[{"question": …, "answer": …}]`, which verification asks',
+        "none; embedded models have their own",
+    ),
 }
 
 
@@ -52,14 +83,14 @@ def read_models(value: Any, base: Path, mistakes: Mistakes) -> dict[str, Model]:
     for name, table in tables("models", value, mistakes).items():
         where = f"models.{name}"
         source = str(table.get("source", ""))
-        if source not in _MODEL_KEYS:
-            known = ", ".join(map(repr, _MODEL_KEYS))
+        if source not in _SOURCES:
+            known = ", ".join(map(repr, _SOURCES))
             if not source:
                 mistakes.add(where, "source is missing", f"one of {known}")
             else:
-                mistakes.unknown(f"{where}.source", "source", source, _MODEL_KEYS)
+                mistakes.unknown(f"{where}.source", "source", source, _SOURCES)
             continue
-        allowed = ("source", "conv_template", "questions", *_MODEL_KEYS[source])
+        allowed = {name: key for name, key in KEYS.items() if not key.of or source in key.of}
         mistakes.keys(where, table, allowed)
         before = len(mistakes.lines)
         model = {

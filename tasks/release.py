@@ -10,7 +10,7 @@ from typing import Any
 from olmo.parallel import undividable
 from olmo.quantizations import QUANTIZATIONS
 from olmo.targets import ALIASES, UNSUPPORTED
-from tasks.mistakes import Mistakes
+from tasks.mistakes import Key, Mistakes
 
 
 @dataclass(frozen=True, order=True)
@@ -64,7 +64,32 @@ class Row:
 
 
 _ROW_KEYS = ("models", "quantizations", "windows", "targets")
-_DEVICE_KEYS = ("tensor_parallel_shards", "pipeline_parallel_stages", "presharded")
+
+KEYS: Mapping[str, Key] = {
+    "models": Key("list of names", "models of `[models]`"),
+    "quantizations": Key("list of names", "[quantizations](quantization.md)"),
+    "windows": Key("list of positive integers", "context windows, in tokens"),
+    "targets": Key("list of names", "[targets](targets.md), built in or of `[targets]`"),
+    "exclude": Key("list of tables", "rows to leave out, see below", "none"),
+    "tensor_parallel_shards": Key(
+        "positive integer", "over how many devices every layer is divided", "1"
+    ),
+    "pipeline_parallel_stages": Key(
+        "positive integer", "over how many groups of devices the layers are distributed", "1"
+    ),
+    "presharded": Key(
+        "true or false",
+        "divide the weights when they are converted, not when they are loaded",
+        "false",
+    ),
+}
+
+EXCLUDE_KEYS: Mapping[str, Key] = {
+    "model": Key("name", "rows of this model", "any"),
+    "quantization": Key("name", "rows of this quantization", "any"),
+    "window": Key("positive integer", "rows of this window", "any"),
+    "target": Key("name", "rows of this target", "any"),
+}
 
 
 def read_rows(
@@ -86,7 +111,7 @@ def read_rows(
     found: dict[Row, str] = {}
     for number, table in enumerate(value):
         where = f"release[{number}]"
-        mistakes.keys(where, table, (*_ROW_KEYS, *_DEVICE_KEYS, "exclude"))
+        mistakes.keys(where, table, KEYS)
         axes = [_axis(where, table, key, checks[key], mistakes) for key in _ROW_KEYS]
         devices = _devices(where, table, axes[1], mistakes)
         excluded = _exclusions(where, table.get("exclude", []), axes, mistakes)
@@ -183,7 +208,7 @@ def _window(where: str, window: Any, mistakes: Mistakes) -> bool:
     return True
 
 
-_EXCLUDE_KEYS = {"model": 0, "quantization": 1, "window": 2, "target": 3}
+_EXCLUDED_AXES = {"model": 0, "quantization": 1, "window": 2, "target": 3}
 
 
 def _exclusions(
@@ -195,15 +220,15 @@ def _exclusions(
     good: list[Mapping[str, Any]] = []
     for number, rule in enumerate(value):
         place = f"{where}.exclude[{number}]"
-        mistakes.keys(place, rule, _EXCLUDE_KEYS)
-        known = {key: item for key, item in rule.items() if key in _EXCLUDE_KEYS}
+        mistakes.keys(place, rule, EXCLUDE_KEYS)
+        known = {key: item for key, item in rule.items() if key in _EXCLUDED_AXES}
         if not rule:
             mistakes.add(place, "is empty: it would exclude every row")
             continue
-        misses = [key for key, item in known.items() if item not in axes[_EXCLUDE_KEYS[key]]]
+        misses = [key for key, item in known.items() if item not in axes[_EXCLUDED_AXES[key]]]
         for key in misses:
             mistakes.add(
-                f"{place}.{key}", f"{known[key]!r} is not in {_ROW_KEYS[_EXCLUDE_KEYS[key]]}"
+                f"{place}.{key}", f"{known[key]!r} is not in {_ROW_KEYS[_EXCLUDED_AXES[key]]}"
             )
         if known and not misses and len(known) == len(rule):
             good.append(known)
@@ -211,4 +236,4 @@ def _exclusions(
 
 
 def _matches(values: tuple[Any, ...], rule: Mapping[str, Any]) -> bool:
-    return all(values[_EXCLUDE_KEYS[key]] == item for key, item in rule.items())
+    return all(values[_EXCLUDED_AXES[key]] == item for key, item in rule.items())

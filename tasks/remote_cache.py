@@ -13,7 +13,7 @@ from cache.local import LocalStore
 from cache.remote import RemoteStore
 from cache.tiered import TieredStore
 from tasks.errors import BuildError
-from tasks.mistakes import Mistakes
+from tasks.mistakes import Key, Mistakes
 
 ADDRESS = "OLMILL_REMOTE_CACHE"
 READ = "OLMILL_REMOTE_CACHE_READ"
@@ -21,6 +21,28 @@ WRITE = "OLMILL_REMOTE_CACHE_WRITE"
 TOKEN = "OLMILL_REMOTE_CACHE_TOKEN"  # noqa: S105  the name of a variable
 _SWITCHES = ("read", "write")
 _FILES = ("authority", "certificate", "key")
+
+KEYS: Mapping[str, Key] = {
+    "remote": Key(
+        "URL",
+        "`http://`, `https://` (Bazel's HTTP cache: nginx, bazel-remote); `grpc://`, `grpcs://` "
+        "(Remote Execution API v2: bazel-remote, Buildbarn, BuildGrid, buildbox-casd), where the "
+        "path is the instance name; `s3://BUCKET/PREFIX`, with the `AWS_*` variables for the rest. "
+        "All but HTTP need `python3 bootstrap.py remote`",
+        "none",
+    ),
+    "read": Key("true or false", "look results up there", "true"),
+    "write": Key(
+        "true or false",
+        "put results there: for machines that are trusted, such as CI on the main branch",
+        "false",
+    ),
+    "authority": Key(
+        "path of a PEM file", "the certificates to trust, in place of the system's", "the system's"
+    ),
+    "certificate": Key("path of a PEM file", "this client's certificate (mTLS)", "none"),
+    "key": Key("path of a PEM file", "the key of that certificate", "none"),
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +62,7 @@ def read_cache(value: Any, directory: Path, mistakes: Mistakes) -> RemoteCache:
     if not isinstance(value, Mapping):
         mistakes.add("cache", f"expected a table, found {type(value).__name__}")
         return RemoteCache()
-    mistakes.keys("cache", value, ("remote", *_SWITCHES, *_FILES))
+    mistakes.keys("cache", value, KEYS)
     settings: dict[str, Any] = {}
     for name in _SWITCHES:
         if name in value:

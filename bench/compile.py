@@ -17,10 +17,10 @@ from typing import Any
 
 from synthetic_olmo import CONFIG, END_OF_TEXT
 
-from olmo.compile import compile_library
-from olmo.compile_spec import CompileSpec
-from olmo.config import OLMoConfig
-from olmo.lower import lower
+from olmo.compilation.compile import compile_library
+from olmo.configuration.compile_spec import CompileSpec
+from olmo.configuration.config import OLMoConfig
+from olmo.modeling.lower import lower
 from olmo.quantizations import quantization
 from olmo.target import symbol_prefix
 from olmo.targets import TARGETS, target

@@ -78,10 +78,10 @@ def floor(source: Path, out: Path, nbytes: int) -> None:
 
 def convert(source: Path, out: Path, kernels: Path, names: Sequence[str]) -> None:
     """Convert to some quantizations in one pass."""
-    from olmo.config import OLMoConfig  # noqa: PLC0415  part of what is measured
-    from olmo.convert import convert_all  # noqa: PLC0415  as above
+    from olmo.configuration.config import OLMoConfig  # noqa: PLC0415  part of what is measured
+    from olmo.conversion.convert import convert_all  # noqa: PLC0415  as above
+    from olmo.conversion.weight_output import Output  # noqa: PLC0415  as above
     from olmo.quantizations import QUANTIZATIONS as ALL  # noqa: PLC0415  as above
-    from olmo.weight_output import Output  # noqa: PLC0415  as above
 
     config = OLMoConfig.from_huggingface(json.loads((source / "config.json").read_bytes()))
     convert_all(source, config, [Output(ALL[q], out / q) for q in names], kernels=kernels)
@@ -139,8 +139,8 @@ def prepare(base: Path) -> None:
 
 def build_kernels(directory: Path) -> None:
     """Compile the kernels."""
-    from olmo.codec import file_name  # noqa: PLC0415  only in the process that compiles
-    from olmo.kernel_library import build_kernels  # noqa: PLC0415  imports tvm
+    from olmo.codecs.codec import file_name  # noqa: PLC0415  only in the process that compiles
+    from olmo.codecs.kernel_library import build_kernels  # noqa: PLC0415  imports tvm
 
     with tempfile.TemporaryDirectory() as work:
         build_kernels(HOST, directory / file_name(HOST), Path(work))

@@ -50,7 +50,7 @@ class Side:
 
 def serve(model_dir: Path, library: Path) -> None:
     """Answer the commands of a `Side` with the library."""
-    from olmo.runtime import Engine  # noqa: PLC0415 - the measuring process does without tvm
+    from olmo.generation.runtime import Engine  # noqa: PLC0415 - the measuring process does without tvm
 
     engine = Engine(model_dir, library)
     for line in sys.stdin:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from olmo.config import OLMoConfig
-from olmo.floats import cast
+from olmo.codecs.floats import cast
+from olmo.configuration.config import OLMoConfig
 from olmo.weights import Source, weights
 
 CONFIG: dict[str, Any] = {

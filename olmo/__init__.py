@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from olmo.chat import Chat
+    from olmo.generation.chat import Chat
 
 __all__ = ["Chat"]
 
@@ -15,5 +15,5 @@ def __getattr__(name: str) -> Any:
     By name, or chat and all it imports would be part of every action's code.
     """
     if name == "Chat":
-        return importlib.import_module("olmo.chat").Chat
+        return importlib.import_module("olmo.generation.chat").Chat
     raise AttributeError(f"module 'olmo' has no attribute {name!r}")

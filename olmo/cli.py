@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from olmo.checkpoint_files import FORMATS, GGUF_SUFFIX, describe
-from olmo.compile_spec import MODEL_TYPES
-from olmo.console import converse, library_of
+from olmo.checkpoints.checkpoint_files import FORMATS, GGUF_SUFFIX, describe
+from olmo.checkpoints.model_config import read_gguf_tokenizer, read_model_config
+from olmo.compilation.library_plan import plan_library
+from olmo.configuration.compile_spec import MODEL_TYPES
 from olmo.errors import OlmoError, unknown
+from olmo.generation.console import converse, library_of
 from olmo.json_file import read_json
-from olmo.library_plan import plan_library
-from olmo.model_config import read_gguf_tokenizer, read_model_config
 from olmo.quantization import ENCODINGS, SHORTENED
 from olmo.quantizations import quantization
 from olmo.targets import TARGETS
@@ -120,8 +120,8 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
 
 
 def _convert_weight(arguments: argparse.Namespace) -> int:
-    from olmo.convert import convert  # noqa: PLC0415  --help and other commands need no numpy
-    from olmo.kernel_cache import kernels_for  # noqa: PLC0415  beside it
+    from olmo.codecs.kernel_cache import kernels_for  # noqa: PLC0415  beside it
+    from olmo.conversion.convert import convert  # noqa: PLC0415  --help and other commands need no numpy
 
     quantized = quantization(arguments.quantization)
     encoding = quantized.encoding(arguments.encoding)
@@ -159,8 +159,8 @@ def _convert_weight(arguments: argparse.Namespace) -> int:
 
 
 def _gen_config(arguments: argparse.Namespace) -> int:
-    from olmo import chat_config  # noqa: PLC0415  imports tokenizers
-    from olmo.compile_spec import CompileSpec  # noqa: PLC0415  beside it
+    from olmo.configuration import chat_config  # noqa: PLC0415  imports tokenizers
+    from olmo.configuration.compile_spec import CompileSpec  # noqa: PLC0415  beside it
 
     quantized = quantization(arguments.quantization)
     _check_model_type(arguments.model_type)
@@ -207,7 +207,7 @@ def _compile(arguments: argparse.Namespace) -> int:
         system_lib_prefix=arguments.system_lib_prefix,
         overrides=arguments.overrides,
     )
-    from olmo.build_library import build_library  # noqa: PLC0415  imports tvm
+    from olmo.compilation.build_library import build_library  # noqa: PLC0415  imports tvm
 
     sys.stderr.write(f"compiling {arguments.model} for {plan.target.name}\n")
     build_library(plan, _cache_directory() / "wasm-runtime")

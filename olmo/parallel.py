@@ -9,7 +9,7 @@ Imports neither numpy nor tvm.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from olmo.config import OLMoConfig
+from olmo.configuration.config import OLMoConfig
 from olmo.errors import OlmoError
 from olmo.quantization import Quantization
 from olmo.weights import Parameter, Weight, is_quantized, part_name, stored, weights

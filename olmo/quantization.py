@@ -1,7 +1,7 @@
 """What a quantization is, as data: it maps each weight of a model to the tensors that store it.
 
 Apart from the table of quantizations (`olmo.quantizations`), so that a new row of it leaves the keys
-of others as they are. Imports neither numpy nor tvm: `olmo.numpy_codec` has the arithmetic.
+of others as they are. Imports neither numpy nor tvm: `olmo.codecs.numpy_codec` has the arithmetic.
 """
 
 from collections.abc import Mapping

@@ -16,7 +16,7 @@ MIN_PREFIX = 8  # characters of a symbol prefix: TVM cannot read a shorter one
 class Target:
     """One platform.
 
-    `kind` is what lowering sees of it (`olmo.lowering_target`); `tvm` and `host` are dictionaries
+    `kind` is what lowering sees of it (`olmo.modeling.lowering_target`); `tvm` and `host` are dictionaries
     for `tvm.target.Target`, `host` None where the device is a CPU itself; `suffix` is that of the
     library's file; `archs` the CUDA architectures the library has code for, from the lowest; `opt`
     a level or flags as `olmo.optimization` reads them.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from olmo.config import OLMoConfig
+from olmo.configuration.config import OLMoConfig
 from olmo.errors import OlmoError
 from olmo.quantization import Quantization
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from olmo import conversation, embedded
-from olmo.checkpoint_files import GGUF, GGUF_SUFFIX, layout
+from olmo import embedded
+from olmo.checkpoints.checkpoint_files import GGUF, GGUF_SUFFIX, layout
+from olmo.configuration import conversation
 from olmo.errors import OlmoError
 from tasks.mistakes import Key, Mistakes, tables
 

@@ -15,7 +15,7 @@ from olmo.errors import OlmoError
 from olmo.quantization import SHORTENED
 from olmo.quantizations import QUANTIZATIONS
 from olmo.target import Target, symbol_prefix
-from olmo.toolchain import tools
+from olmo.toolchains.toolchain import tools
 from olmo.wasm.native import NATIVE
 from tasks.matrix import Matrix
 from tasks.models import Model
@@ -55,7 +55,7 @@ TORCH = Choice(
     ("*.bin", "pytorch_model.bin.index.json"),
 )
 GGUF = Choice(("*.gguf",), ("*.gguf",))
-# The formats of checkpoints: of several in one place, the first is read (olmo.checkpoint_files).
+# The formats of checkpoints: of several in one place, the first is read (olmo.checkpoints.checkpoint_files).
 FORMATS = (SAFETENSORS, TORCH, GGUF)
 WEIGHTS = tuple(pattern for choice in FORMATS for pattern in choice.patterns)
 CONVERTED = ("tensor-cache.json", "tensor-cache-b16.json", "params_shard_*.bin")

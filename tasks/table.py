@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from olmo.verification import STATES, Report, accuracy_text, verified_text
+from olmo.verification.report import STATES, Report, accuracy_text, verified_text
 from tasks.assess import State
 from tasks.plan import DIST, library_name, package_of, release_directory
 from tasks.release import Row
@@ -26,7 +26,7 @@ def release_rows(session: Session, names: Collection[str]) -> list[dict[str, Any
     """Return the matrix's rows whose package is among `names`, as data.
 
     Of a row that is built: "library" and "weights" in bytes, and "verified", the report on the
-    library (`olmo.verification`).
+    library (`olmo.verification.report`).
     """
     rows = session.matrix.rows if session.matrix is not None else ()
     return [_row(session, row) for row in rows if package_of(row) in names]

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from olmo.emulator import DESCRIPTION, place, read_machine
 from olmo.target import Target
 from olmo.targets import runs_here
+from olmo.verification.emulator import DESCRIPTION, place, read_machine
 from olmo.wasm.packages import LOCK, chromium, has_packages, node
 from tasks.fingerprint import version
 from tasks.node import Source

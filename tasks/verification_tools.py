@@ -18,8 +18,16 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from olmo.emulator import DESCRIPTION, PACKAGES, SITE, Machine, place, read_machine, run_emulated
 from olmo.errors import OlmoError
+from olmo.verification.emulator import (
+    DESCRIPTION,
+    PACKAGES,
+    SITE,
+    Machine,
+    place,
+    read_machine,
+    run_emulated,
+)
 from olmo.wasm.packages import has_packages, install
 from tasks.errors import BuildError
 from tasks.fingerprint import version

@@ -74,7 +74,7 @@ def test_another_window(project: Clone) -> None:
 
 
 def test_a_comment_in_the_model(project: Clone) -> None:
-    project.edit("olmo/model.py", lambda text: text + "\n# a comment\n")
+    project.edit("olmo/modeling/model.py", lambda text: text + "\n# a comment\n")
     assert project.build() == set()
 
 
@@ -89,12 +89,12 @@ def test_a_local_variable_of_the_model(project: Clone) -> None:
         renamed = re.sub(rf"(?<![.\w]){found[1]}(?!\w|=)", f"{found[1]}_renamed", body)
         return text.replace(body, renamed)
 
-    project.edit("olmo/model.py", rename)
+    project.edit("olmo/modeling/model.py", rename)
     assert project.build() == {"lower:m:q0f32:256:llvm"}
 
 
 def test_a_local_variable_of_the_kernels(project: Clone) -> None:
-    project.edit("olmo/codec_kernels.py", lambda text: text.replace("start", "first"))
+    project.edit("olmo/codecs/codec_kernels.py", lambda text: text.replace("start", "first"))
     assert project.build() == {"kernels:linux-x86_64", "kernels:linux-aarch64"}
 
 

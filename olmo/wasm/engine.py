@@ -1,4 +1,4 @@
-"""A library for WebAssembly with its weights, run by Node or a browser: `olmo.runtime.Engine` there.
+"""A library for WebAssembly with its weights, run by Node or a browser: `olmo.generation.runtime.Engine` there.
 
 The program in `js/` that runs it is a child process, spoken to in lines of JSON. It is killed when
 its time is over: a graphics driver that hangs would otherwise hang the build.
@@ -25,7 +25,7 @@ class WebEngine:
     """A library in the program `command`; `max_sequences` can be live at once.
 
     A context manager: leaving it ends the program. `limit` is the time in seconds after which the
-    program is killed. Methods are those of `olmo.runtime.Engine`; each raises OlmoError where the
+    program is killed. Methods are those of `olmo.generation.runtime.Engine`; each raises OlmoError where the
     program fails, with its message.
     """
 

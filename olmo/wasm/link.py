@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from olmo.errors import OlmoError
+from olmo.toolchains.zig import zig
 from olmo.wasm import module
 from olmo.wasm.runtime import ARCHIVE, OBJECT
-from olmo.zig import zig
 
 # What the module may ask its host for: TVM's glue in JavaScript has these, and no others are sure
 # to be there.

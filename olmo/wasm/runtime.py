@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from olmo.errors import OlmoError
-from olmo.zig import zig
+from olmo.toolchains.zig import zig
 
 OBJECT = "runtime.o"
 ARCHIVE = "libc.a"

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from olmo.emulator import place
 from olmo.errors import OlmoError
 from olmo.quantization import Quantization
-from olmo.verification import Report, checked, executed
-from olmo.verify import ANSWER_TOKENS, TOLERANCES, graded, measure, questions_of
+from olmo.verification.emulator import place
+from olmo.verification.report import Report, checked, executed
+from olmo.verification.verify import ANSWER_TOKENS, TOLERANCES, graded, measure, questions_of
 from olmo.wasm.engine import Program, WebEngine
 from olmo.wasm.packages import JS, chromium, node
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from olmo.library_check import check_library
 from olmo.target import Target
-from olmo.verification import checked, unverified
+from olmo.verification.library_check import check_library
+from olmo.verification.report import checked, unverified
 
 TOOLS = ("ziglang",)  # the compiler of kernels
 

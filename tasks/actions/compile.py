@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from olmo.compile import compile_library
+from olmo.compilation.compile import compile_library
 from olmo.target import Target
 
 TOOLS = ("ziglang",)

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from olmo.config import OLMoConfig
-from olmo.convert import Progress, convert, convert_all
+from olmo.configuration.config import OLMoConfig
+from olmo.conversion.convert import Progress, convert, convert_all
+from olmo.conversion.weight_output import ConversionReport, Output
 from olmo.quantization import SHORTENED, Quantization
-from olmo.weight_output import ConversionReport, Output
 
 PROGRESS = True
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from olmo.checkpoint_files import indexed_files, split_names
+from olmo.checkpoints.checkpoint_files import indexed_files, split_names
+from olmo.checkpoints.model_config import CONFIG_JSON
 from olmo.errors import OlmoError
 from olmo.json_file import read_json
-from olmo.model_config import CONFIG_JSON
 from tasks.actions import hub
 from tasks.actions.inspect import describe
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from olmo.emulator import DESCRIPTION, place, run_emulated
 from olmo.errors import OlmoError
 from olmo.json_file import read_json
-from olmo.verification import executed
+from olmo.verification.emulator import DESCRIPTION, place, run_emulated
+from olmo.verification.report import executed
 from tasks.actions import check_library, verify
 
 

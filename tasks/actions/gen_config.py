@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from olmo import chat_config
-from olmo.compile_spec import CompileSpec
+from olmo.configuration import chat_config
+from olmo.configuration.compile_spec import CompileSpec
 from olmo.json_file import read_json
 from olmo.quantization import Quantization
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from olmo.config import architecture
-from olmo.model_config import CONFIG_JSON, read_gguf_tokenizer, read_model_config
+from olmo.checkpoints.model_config import CONFIG_JSON, read_gguf_tokenizer, read_model_config
+from olmo.configuration.config import architecture
 
 ARCHITECTURE = "architecture.json"
 GGUF_TOKENIZER = "gguf-tokenizer.json"

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from olmo.codec import file_name
-from olmo.kernel_library import build_kernels
+from olmo.codecs.codec import file_name
+from olmo.codecs.kernel_library import build_kernels
 
 TOOLS = ("ziglang",)
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from olmo.compile_spec import CompileSpec
-from olmo.lower import lower
+from olmo.configuration.compile_spec import CompileSpec
+from olmo.modeling.lower import lower
 
 SERIAL = True  # TVM keeps state of its own while it works
 

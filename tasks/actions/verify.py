@@ -9,7 +9,7 @@ from typing import Any
 
 from olmo.json_file import read_json
 from olmo.quantization import Quantization
-from olmo.verify import verify
+from olmo.verification.verify import verify
 
 SERIAL = True  # TVM keeps state of its own while it works
 

@@ -68,7 +68,7 @@ class Chat(NodeCommand):
         seed: int,
         pos_args: list[str],
     ) -> int:
-        from olmo.console import converse  # noqa: PLC0415  (imports tvm)
+        from olmo.generation.console import converse  # noqa: PLC0415  (imports tvm)
 
         if len(pos_args) != 1:
             raise InvalidCommand("`chat` is with one model: doit chat MODEL")

@@ -18,8 +18,8 @@ from urllib.parse import unquote
 
 from doit.exceptions import InvalidCommand
 
-from olmo.emulator import place
 from olmo.errors import OlmoError
+from olmo.verification.emulator import place
 from olmo.wasm.packages import has_packages
 from tasks.commands.node_command import NodeCommand
 from tasks.graph import message

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from olmo.codec import file_name
-from olmo.compile import compile_library
-from olmo.compile_spec import CompileSpec
-from olmo.config import OLMoConfig
-from olmo.kernel_library import HOSTS, build_kernels
-from olmo.kernels import host_of_kernels
-from olmo.lower import lower
+from olmo.codecs.codec import file_name
+from olmo.codecs.kernel_library import HOSTS, build_kernels
+from olmo.codecs.kernels import host_of_kernels
+from olmo.compilation.compile import compile_library
+from olmo.configuration.compile_spec import CompileSpec
+from olmo.configuration.config import OLMoConfig
+from olmo.modeling.lower import lower
 from olmo.quantizations import quantization
 from olmo.target import symbol_prefix
 from olmo.targets import target

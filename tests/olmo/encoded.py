@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from olmo.codec import Codec
-from olmo.floats import F32
-from olmo.kernels import Codecs
-from olmo.numpy_codec import STORED
-from olmo.row_errors import RowErrors
+from olmo.codecs.codec import Codec
+from olmo.codecs.floats import F32
+from olmo.codecs.kernels import Codecs
+from olmo.codecs.numpy_codec import STORED
+from olmo.codecs.row_errors import RowErrors
 
 MATRIX_SCALE = 3.1e-4  # of codecs with one scale for a whole matrix
 

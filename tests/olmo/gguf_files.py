@@ -8,8 +8,8 @@ import gguf
 import numpy as np
 from gguf.quants import quantize
 
-from olmo.config import OLMoConfig
-from tests.olmo.checkpoints import CONFIG, Tensors
+from olmo.configuration.config import OLMoConfig
+from tests.olmo.sample_checkpoints import CONFIG, Tensors
 
 PARTS: Mapping[str, str] = {
     "self_attn.q_proj": "attn_q",

@@ -9,8 +9,8 @@ from typing import Any
 import tvm
 from numpy.typing import NDArray
 
-from olmo.opencl_check import kernels
-from olmo.zig import zig
+from olmo.toolchains.zig import zig
+from olmo.verification.opencl_check import kernels
 
 OPENCL = tvm.target.Target(
     {"kind": "opencl", "host": {"kind": "llvm", "mtriple": "x86_64-unknown-linux-gnu"}}

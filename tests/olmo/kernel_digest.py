@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from olmo.codec import CODECS, NARROW
-from olmo.floats import overflow_limit
-from olmo.kernels import Codecs, Kernels
+from olmo.codecs.codec import CODECS, NARROW
+from olmo.codecs.floats import overflow_limit
+from olmo.codecs.kernels import Codecs, Kernels
 from tests.olmo.encoded import encode
 
 SHAPES = ((1, 1), (3, 31), (2, 64), (4, 129), (2, 333))

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from olmo import reference
-from olmo.compile import compile_library
-from olmo.compile_spec import CompileSpec
-from olmo.config import OLMoConfig
-from olmo.convert import convert
-from olmo.dequantized import dequantized
-from olmo.lower import lower
+from olmo.compilation.compile import compile_library
+from olmo.configuration.compile_spec import CompileSpec
+from olmo.configuration.config import OLMoConfig
+from olmo.conversion.convert import convert
+from olmo.conversion.tensor_cache_reader import read_tensor_cache
+from olmo.generation.runtime import Engine
+from olmo.modeling.lower import lower
 from olmo.quantizations import quantization
-from olmo.runtime import Engine
 from olmo.targets import target
-from olmo.tensor_cache_reader import read_tensor_cache
+from olmo.verification import reference
+from olmo.verification.dequantized import dequantized
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PROMPT = 37  # tokens of the golden prompt

@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from olmo.floats import F32
+from olmo.codecs.floats import F32
 
 SCALES = [1e-44, 1e-38, 1e-8, 6e-8, 1e-6, 1e-4, 0.02, 1.0, 3000.0, 65000.0]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from olmo.sentencepiece_model import BPE, NORMAL
+from olmo.configuration.sentencepiece_model import BPE, NORMAL
 
 
 def varint(value: int) -> bytes:

@@ -7,8 +7,8 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from olmo.runtime import PAGE_SIZE
-from olmo.tensor_cache_reader import read_tensor_cache
+from olmo.conversion.tensor_cache_reader import read_tensor_cache
+from olmo.generation.runtime import PAGE_SIZE
 from tests.olmo.libraries import PROMPT, Built, Logits
 
 

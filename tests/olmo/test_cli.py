@@ -10,8 +10,8 @@ import pytest
 
 from olmo import embedded
 from olmo.cli import main
-from tests.olmo.checkpoints import CONFIG, config, tensors, write_config, write_single
 from tests.olmo.gguf_files import write_gguf
+from tests.olmo.sample_checkpoints import CONFIG, config, tensors, write_config, write_single
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 VALUES = tensors(config())
@@ -322,7 +322,7 @@ def test_interruption(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("olmo.tensor_cache.Writer.append", interrupt)
+    monkeypatch.setattr("olmo.conversion.tensor_cache.Writer.append", interrupt)
     assert run(*convert(model)) == 130
     names = sorted(path.name for path in model.iterdir())
     assert names == ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]

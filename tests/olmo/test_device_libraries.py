@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from olmo.sampling_entrypoints import SAMPLING_ENTRY_POINTS
+from olmo.modeling.sampling_entrypoints import SAMPLING_ENTRY_POINTS
 from tests.olmo.conftest import DeviceLibrary
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +18,7 @@ Compiled = Callable[[str], bytes]
 
 COMPILE = """
 import pathlib, sys
-from olmo.compile import compile_library
+from olmo.compilation.compile import compile_library
 from olmo.targets import target
 for argument in sys.argv[1:]:
     made = pathlib.Path(argument)

@@ -13,7 +13,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from olmo import embedded
-from olmo.conversation import render, template
+from olmo.configuration.conversation import render, template
 from olmo.embedded import layout, text, tokenizer
 from olmo.embedded.text import Turn
 from olmo.embedded.topics import TOPICS

@@ -11,7 +11,7 @@ from olmo.errors import OlmoError
 from olmo.parallel import Division, check_shards, layer_partition, placed
 from olmo.quantizations import QUANTIZATIONS
 from olmo.weights import Parameter, parameters
-from tests.olmo.checkpoints import config
+from tests.olmo.sample_checkpoints import config
 
 WIDE = {"hidden_size": 128, "num_key_value_heads": 4, "intermediate_size": 256}
 

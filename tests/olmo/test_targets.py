@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 import tvm
 
-from olmo.cpu_schedule import vector_lanes
+from olmo.compilation.cpu_schedule import vector_lanes
 from olmo.errors import OlmoError
-from olmo.lowering_target import LOWERING_TARGETS
+from olmo.modeling.lowering_target import LOWERING_TARGETS
 from olmo.target import Target, symbol_prefix
 from olmo.targets import TARGETS, custom, suffixes, target
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from olmo.config import OLMoConfig
+from olmo.configuration.config import OLMoConfig
 from olmo.quantizations import QUANTIZATIONS
 from olmo.weights import is_ignored, parameters, weights
 

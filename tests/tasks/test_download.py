@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from huggingface_hub import close_session, constants, snapshot_download
 
-from olmo.checkpoint import open_checkpoint
-from olmo.config import OLMoConfig
+from olmo.checkpoints.checkpoint import open_checkpoint
+from olmo.configuration.config import OLMoConfig
 from olmo.errors import OlmoError
 from tasks.actions import download
 from tasks.actions.hub import Commit

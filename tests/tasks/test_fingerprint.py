@@ -98,7 +98,9 @@ def test_each_action_of_the_project_can_be_keyed(kind: str, stat: StatCache) -> 
 def test_only_lowering_depends_on_the_model(stat: StatCache) -> None:
     kinds = ("inspect", "kernels", "convert", "gen_config", "lower", "compile", "verify", "package")
     depend = [
-        k for k in kinds if "olmo/model.py" in closure(f"tasks.actions.{k}", ROOT, stat).files
+        k
+        for k in kinds
+        if "olmo/modeling/model.py" in closure(f"tasks.actions.{k}", ROOT, stat).files
     ]
     assert depend == ["lower"]
 
@@ -126,7 +128,12 @@ def test_actions_import_nothing_dynamically(stat: StatCache) -> None:
 
 def test_conversion_depends_on_neither_the_compiler_nor_the_model(stat: StatCache) -> None:
     code = closure("tasks.actions.convert", ROOT, stat)
-    absent = {"olmo/model.py", "olmo/codec_kernels.py", "olmo/targets.py", "olmo/link.py"}
+    absent = {
+        "olmo/modeling/model.py",
+        "olmo/codecs/codec_kernels.py",
+        "olmo/targets.py",
+        "olmo/toolchains/link.py",
+    }
     assert not absent & set(code.files)
     assert "apache-tvm" not in code.tools
 
@@ -140,9 +147,11 @@ def test_a_new_row_of_a_table_leaves_keys_as_they_are(stat: StatCache, kind: str
 
 def test_kernels_depend_on_neither_weights_nor_quantizations(stat: StatCache) -> None:
     assert set(closure("tasks.actions.kernels", ROOT, stat).files) == {
-        "olmo/__init__.py", "olmo/codec.py", "olmo/codec_kernels.py", "olmo/errors.py",
-        "olmo/float8_formats.py", "olmo/float_kernels.py", "olmo/kernel_library.py", "olmo/link.py",
-        "tasks/__init__.py",
-        "olmo/zig.py", "tasks/actions/__init__.py", "tasks/actions/__main__.py",
+        "olmo/__init__.py", "olmo/errors.py",
+        "olmo/codecs/__init__.py", "olmo/codecs/codec.py", "olmo/codecs/codec_kernels.py",
+        "olmo/codecs/float8_formats.py", "olmo/codecs/float_kernels.py",
+        "olmo/codecs/kernel_library.py",
+        "olmo/toolchains/__init__.py", "olmo/toolchains/link.py", "olmo/toolchains/zig.py",
+        "tasks/__init__.py", "tasks/actions/__init__.py", "tasks/actions/__main__.py",
         "tasks/actions/kernels.py",
     }  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from cache.local import LocalStore
 from cache.tiered import TieredStore
 from olmo import targets
-from olmo.emulator import DESCRIPTION, PACKAGES
+from olmo.verification.emulator import DESCRIPTION, PACKAGES
 from tasks import verification
 from tasks.fingerprint import version
 from tasks.keys import Keys

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from olmo.cli import _cache_directory
-from olmo.emulator import place
+from olmo.verification.emulator import place
 from olmo.wasm.packages import JS, has_packages, node
 from olmo.wasm.runtime_cache import runtime
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from olmo.toolchains.zig import zig
 from olmo.wasm.native import NATIVE
 from olmo.wasm.packages import node
-from olmo.zig import zig
 
 EXPORTS = ("malloc", "free", "calloc", "realloc", "aligned_alloc")
 # What the allocator takes from the C library.

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from olmo.compile import compile_library
+from olmo.compilation.compile import compile_library
 from olmo.errors import OlmoError
 from olmo.targets import target
 from olmo.wasm.engine import WebEngine

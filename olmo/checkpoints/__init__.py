@@ -1,0 +1,1 @@
+"""Checkpoints of every format, as tensors that can be read in blocks."""

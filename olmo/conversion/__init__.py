@@ -1,0 +1,1 @@
+"""Weights in, MLC's weight directory out."""

@@ -1,0 +1,1 @@
+"""OLMo in TVM Relax, and the module that it lowers to."""

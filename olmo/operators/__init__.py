@@ -1,0 +1,1 @@
+"""Kernels of our own: what CPUs and GPUs compute other than TVM would."""

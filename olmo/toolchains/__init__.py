@@ -1,0 +1,1 @@
+"""The programs that compiling runs: linkers, archivers, nvcc."""

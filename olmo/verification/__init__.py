@@ -1,0 +1,1 @@
+"""Is a library right: run, emulated, or looked at without its device."""

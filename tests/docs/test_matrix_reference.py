@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from olmo import conversation, targets
+from olmo import targets
+from olmo.configuration import conversation
 from tasks.matrix import KEYS, TABLES, TARGET_KEYS
 from tasks.mistakes import Key
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "matrix.md"
 MARK = re.compile(r"<!-- keys: (.*?) -->\n+(?:\|.*\n)*")
 
-MEANINGS = {  # of a template's keys, whose forms and defaults are those of olmo.conversation
+MEANINGS = {  # of a template's keys, whose forms and defaults are those of olmo.configuration.conversation
     "name": "what chat configurations call it",
     "system_template": "around the system message, `{system_message}`",
     "system_message": "the system message",

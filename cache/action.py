@@ -56,14 +56,31 @@ class EncodedAction:
 
 
 @dataclass(frozen=True)
+class Signature:
+    """What vouches for a result (cache/signing.py): claims, until somebody verifies them.
+
+    builder: the name of who made the result. signer: an ed25519 public key, 32 bytes. value: the
+    signature by it, 64 bytes.
+    """
+
+    builder: str
+    signer: bytes
+    value: bytes
+
+
+@dataclass(frozen=True)
 class ActionResult:
     """The files a successful action made, by path relative to where it ran, sorted.
 
-    seconds: how long it ran, None if nobody said. It is about that run and no part of the result.
+    seconds: how long it ran, None if nobody said. signatures: what came with the result. fetched:
+    whether it came from elsewhere, rather than from running the action. All this is about that run
+    and no part of the result.
     """
 
     outputs: Mapping[str, Digest]
     seconds: float | None = field(default=None, compare=False)
+    signatures: tuple[Signature, ...] = field(default=(), compare=False)
+    fetched: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", dict(sorted(self.outputs.items())))

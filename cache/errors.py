@@ -42,6 +42,10 @@ class InvalidPath(CacheError):  # noqa: N818  the name is the condition, not the
     """A path is not a canonical relative path, or clashes with another one."""
 
 
+class Untrusted(CacheError):  # noqa: N818  the name is the condition, not the mechanism
+    """Nobody who is trusted vouches for a result."""
+
+
 class StoreUnavailable(CacheError):  # noqa: N818  the name is the condition, not the mechanism
     """The store's disk or server refuses to work: full, read-only, forbidden, broken."""
 

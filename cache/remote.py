@@ -1,7 +1,7 @@
 """A store on a server, of which nothing is believed unverified.
 
 A `Transport` moves the bytes. Here they are held against their digests, results against their
-keys, and each result against the blobs that it names.
+keys, and each result against the blobs that it names and the keys that are trusted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from cache import digest as digests
 from cache import parallel, sealing, streaming
 from cache.errors import CacheError, CorruptBlob, MissingBlob
+from cache.trust import Trust, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,14 +26,21 @@ class RemoteStore:
     """A `Store` on a server.
 
     refused: is told what the server gave that cannot be used, other than by an exception. A blob
-    that came damaged counts as missing from then on, until it is stored again.
+    that came damaged counts as missing from then on, until it is stored again. trust: whose results
+    are believed, and who signs those that are put there. distrusted: is told of those that are
+    not believed.
     """
 
     def __init__(
-        self, transport: Transport, refused: Callable[[CacheError], None] = lambda _: None
+        self,
+        transport: Transport,
+        refused: Callable[[CacheError], None] = lambda _: None,
+        trust: Trust = Trust(),  # noqa: B008  it cannot be changed
     ) -> None:
         self._transport = transport
         self.refused = refused
+        self.trust = trust
+        self.distrusted: Callable[[Digest, Verdict], None] = lambda _, __: None
         self.address = transport.address
         self.forks = transport.forks
         self.damaged: set[Digest] = set()
@@ -78,10 +86,21 @@ class RemoteStore:
         return self.get_results([key]).get(key)
 
     def get_results(self, keys: Iterable[Digest]) -> dict[Digest, ActionResult]:
-        """Return the complete results of actions by key, asked for in parallel.
+        """Return the complete results of actions by key that are believed, asked for in parallel.
 
         Blobs that the server says to hold count as held: only reading one tells.
         """
+        believed = {}
+        for key, result in self.claims(keys).items():
+            verdict = self.trust.judge(key, result).verdict
+            if self.trust.believes(verdict):
+                believed[key] = result
+            else:
+                self.distrusted(key, verdict)
+        return believed
+
+    def claims(self, keys: Iterable[Digest]) -> dict[Digest, ActionResult]:
+        """Return the complete results of actions by key, whoever made them."""
         found: dict[Digest, ActionResult] = {}
         for key, entry in parallel.each(self._entry, list(dict.fromkeys(keys))):
             try:
@@ -101,17 +120,24 @@ class RemoteStore:
         }
 
     def put_result(self, key: Digest, result: ActionResult) -> None:
-        """Remember the result of an action; MissingBlob if an output's blob is missing.
+        """Remember the result of an action, signed; MissingBlob if an output's blob is missing.
 
-        On a server whose entries are written once, a result that can be used stays.
+        On a server whose entries are written once, a result that can be used stays, unless it
+        is the same and lacks a signature.
+
+        Raises:
+            Untrusted: nobody would believe it.
         """
+        result = self.trust.sign(key, result)
         entry = sealing.seal_message(key, result)
         if missing := self.missing(result.outputs.values()):
             raise MissingBlob(f"{self.address}: blob {min(missing)} is not there")
-        if self._transport.write_once and (
-            self._transport.put_entry(key, entry, replace=False) or self.get_result(key)
-        ):
-            return
+        if self._transport.write_once:
+            if self._transport.put_entry(key, entry, replace=False):
+                return
+            there = self.get_result(key)
+            if there and (there != result or {*result.signatures} <= {*there.signatures}):
+                return
         self._transport.put_entry(key, entry)
 
     def close(self) -> None:

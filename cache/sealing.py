@@ -1,10 +1,11 @@
-"""Results as stores keep them: with a checksum that binds each to its action.
+"""Results as stores keep them: with a checksum that binds each to its action, and signatures.
 
 A blob's name is its checksum; an action cache entry has none. A flipped bit in one could turn it
 into another valid message, and so could the file of another action under its name. A store of our
 own has the checksum before the message. A server wants a plain `ActionResult`, so there it is in
 its `execution_metadata.auxiliary_metadata`, which other tools pass over. Whoever may write results
-can also make a checksum: it finds mistakes, not lies.
+can also make a checksum: it finds mistakes, not lies. Against lies there are signatures
+(cache/signing.py), in the same place of the message.
 
 How long the action ran is stored with a result. On a server the checksum leaves it out: a server
 may add to the metadata, or lose of it, and the outputs are the same.
@@ -13,18 +14,35 @@ may add to the metadata, or lose of it, and the outputs are the same.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cache import wire
-from cache.action import METADATA, ActionResult, decode_result, encode_result, encode_run
+from cache.action import (
+    METADATA,
+    ActionResult,
+    Signature,
+    decode_result,
+    encode_result,
+    encode_run,
+)
 from cache.errors import CorruptBlob
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cache.digest import Digest
+
+MAX_SIGNATURES = 16  # of a result: each costs its reader a tenth of a millisecond
 
 _SEAL_BYTES = 65  # sha256 in hex and a newline
 _AUXILIARY, _TYPE, _VALUE = 11, 1, 2  # field numbers
-_SEAL_TYPE = b"type.googleapis.com/olmill.Seal"  # of an Any, whose value is the checksum
+_BUILDER, _SIGNER, _SIGNATURE = 1, 2, 3  # of an olmill.Signature
+# Types of an Any in the metadata: the checksum, a signature, and an empty mark that only a store of
+# our own has, of a result that was made on this machine.
+_SEAL_TYPE = b"type.googleapis.com/olmill.Seal"
+_SIGNATURE_TYPE = b"type.googleapis.com/olmill.Signature"
+_BUILT_TYPE = b"type.googleapis.com/olmill.BuiltHere"
 
 
 def seal(key: Digest, result: ActionResult) -> bytes:
@@ -33,8 +51,8 @@ def seal(key: Digest, result: ActionResult) -> bytes:
     Raises:
         CacheError: a result that `encode_result` refuses.
     """
-    run = encode_run(result)
-    message = encode_result(result) + (wire.field(METADATA, run) if run else b"")
+    built = [] if result.fetched else [(_BUILT_TYPE, b"")]
+    message = encode_result(result) + _metadata(result, [*_signed(result), *built])
     return _seal_of(key, message) + message
 
 
@@ -48,7 +66,9 @@ def unseal(key: Digest, entry: bytes) -> ActionResult:
     message = entry[_SEAL_BYTES:]
     if entry[:_SEAL_BYTES] != _seal_of(key, message):
         raise CorruptBlob(f"result {key}: damaged, or another action's")
-    return decode_result(message)
+    metadata = _decode(message)
+    built = (_BUILT_TYPE, b"") in metadata
+    return replace(decode_result(message), signatures=_signatures(metadata), fetched=not built)
 
 
 def unchecked(entry: bytes) -> ActionResult:
@@ -61,34 +81,69 @@ def unchecked(entry: bytes) -> ActionResult:
 
 
 def seal_message(key: Digest, result: ActionResult) -> bytes:
-    """Return a result as an `ActionResult` for a server, with the checksum as metadata.
+    """Return a result as an `ActionResult` for a server: checksum and signatures are metadata.
 
     Raises:
         CacheError: a result that `encode_result` refuses.
     """
     message = encode_result(result)
-    seal = wire.field(_TYPE, _SEAL_TYPE) + wire.field(_VALUE, _seal_of(key, message))
-    return message + wire.field(METADATA, wire.field(_AUXILIARY, seal) + encode_run(result))
+    seal = (_SEAL_TYPE, _seal_of(key, message))
+    return message + _metadata(result, [seal, *_signed(result)])
 
 
 def unseal_message(key: Digest, message: bytes) -> ActionResult:
-    """Return the result in an untrusted message of a server.
+    """Return the result in an untrusted message of a server, with signatures that nobody verified.
 
     Raises:
-        CacheError: it has no checksum, or that of another action or other outputs, or is one that
-            `decode_result` refuses.
+        CacheError: it has no checksum, or that of another action or other outputs, a signature
+            that cannot be one, or is a message that `decode_result` refuses.
     """
     result = decode_result(message)
-    metadata = wire.parse(wire.message(wire.parse(message), METADATA))
-    seals = map(wire.parse, wire.messages(metadata, _AUXILIARY))
-    expected = _seal_of(key, encode_result(result))
-    if not any(
-        wire.message(seal, _TYPE) == _SEAL_TYPE and wire.message(seal, _VALUE) == expected
-        for seal in seals
-    ):
+    metadata = _decode(message)
+    if (_SEAL_TYPE, _seal_of(key, encode_result(result))) not in metadata:
         raise CorruptBlob(f"result {key}: not sealed for this action")
-    return result
+    return replace(result, signatures=_signatures(metadata), fetched=True)
 
 
 def _seal_of(key: Digest, message: bytes) -> bytes:
     return hashlib.sha256(f"{key}\n".encode() + message).hexdigest().encode() + b"\n"
+
+
+def _metadata(result: ActionResult, entries: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the field `execution_metadata`: types with their values, and the run; or nothing."""
+    values = b"".join(
+        wire.field(_AUXILIARY, wire.field(_TYPE, kind) + wire.field(_VALUE, value))
+        for kind, value in entries
+    )
+    fields = values + encode_run(result)
+    return wire.field(METADATA, fields) if fields else b""
+
+
+def _decode(message: bytes) -> list[tuple[bytes, bytes]]:
+    metadata = wire.parse(wire.message(wire.parse(message), METADATA))
+    values = map(wire.parse, wire.messages(metadata, _AUXILIARY))
+    return [(wire.message(value, _TYPE), wire.message(value, _VALUE)) for value in values]
+
+
+def _signed(result: ActionResult) -> list[tuple[bytes, bytes]]:
+    return [
+        (
+            _SIGNATURE_TYPE,
+            wire.field(_BUILDER, one.builder.encode())
+            + wire.field(_SIGNER, one.signer)
+            + wire.field(_SIGNATURE, one.value),
+        )
+        for one in result.signatures
+    ]
+
+
+def _signatures(metadata: Iterable[tuple[bytes, bytes]]) -> tuple[Signature, ...]:
+    found = [wire.parse(value) for kind, value in metadata if kind == _SIGNATURE_TYPE]
+    if len(found) > MAX_SIGNATURES:
+        raise CorruptBlob(f"a result with more than {MAX_SIGNATURES} signatures")
+    return tuple(
+        Signature(
+            wire.string(one, _BUILDER), wire.message(one, _SIGNER), wire.message(one, _SIGNATURE)
+        )
+        for one in found
+    )

@@ -2,7 +2,8 @@
 
 Read through: what is only remote is found, and its blobs come into the local store, verified,
 when somebody needs them. Written behind: results go to the remote store while the build goes on.
-A remote store that fails is warned about once and then left alone.
+A remote store that fails is warned about once and then left alone. What came from it is believed if
+somebody trusted vouches for it, each time it is used.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from cache.errors import (
     MissingBlob,
     RemoteUnavailable,
     StoreUnavailable,
+    Untrusted,
 )
+from cache.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from cache.remote import RemoteStore
 
 T = TypeVar("T")
+
+Cause = tuple[str, str]  # where results are that are not believed, and why
 
 _UPLOADS = 4  # results at a time; each has several blobs
 
@@ -47,7 +52,7 @@ class TieredStore:
     """A `Store` over a local one and, if there is one, a remote one.
 
     connect: makes the remote store. reads, writes: what it is used for. required: its failures
-    are errors; otherwise they are warnings and misses.
+    are errors; otherwise they are warnings and misses. trust: whose results are believed.
     """
 
     def __init__(
@@ -58,7 +63,9 @@ class TieredStore:
         reads: bool = True,
         writes: bool = False,
         required: bool = False,
+        trust: Trust = Trust(),  # noqa: B008  it cannot be changed
     ) -> None:
+        self.trust = trust
         self.local = local
         self.reads = reads and connect is not None
         self.writes = writes and connect is not None
@@ -68,6 +75,8 @@ class TieredStore:
         self._known: dict[Digest, ActionResult] = {}
         self._warnings: list[str] = []
         self._warned: set[str] = set()
+        self._distrusted: dict[Cause, set[Digest]] = {}
+        self._counted: dict[Cause, int] = {}
         self._uploader: ThreadPoolExecutor | None = None
         self._uploads: list[Future[None]] = []
         self._uploading: dict[Digest, Future[None]] = {}
@@ -82,11 +91,26 @@ class TieredStore:
         """
         if self._remote is None and self._connect is not None:
             self._remote = self._connect()
-            self._remote.refused = lambda error: self.warn(str(error))
+            remote = self._remote
+            remote.refused = lambda error: self.warn(str(error))
+            remote.trust = self.trust
+            remote.distrusted = lambda key, verdict: self.distrust(
+                (remote.address, f"not believed: {verdict.value}"), [key]
+            )
         return self._remote
 
     def warnings(self) -> list[str]:
         """Return what there is to say since the last call; nothing is said twice."""
+        for (place, cause), keys in list(self._distrusted.items()):
+            known = self._counted.get((place, cause), 0)
+            if len(keys) > known:
+                results = f"{len(keys)} result{'s' if len(keys) > 1 else ''}"
+                self.warn(f"{place}: {results}{' in all' if known else ''} {cause}")
+                self._counted[place, cause] = len(keys)
+        return self.notices()
+
+    def notices(self) -> list[str]:
+        """Return what `warnings` does, without the count of results that are not believed."""
         told, self._warnings = self._warnings, []
         return told
 
@@ -95,6 +119,14 @@ class TieredStore:
         if text not in self._warned:
             self._warned.add(text)
             self._warnings.append(text)
+
+    def distrusted(self) -> dict[Cause, set[Digest]]:
+        """Return the keys of results that are not believed, for the parent of a forked process."""
+        return {cause: set(keys) for cause, keys in self._distrusted.items()}
+
+    def distrust(self, cause: Cause, keys: Iterable[Digest]) -> None:
+        """Have it said how many results are not believed, once for each cause."""
+        self._distrusted.setdefault(cause, set()).update(keys)
 
     def missing(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those of the digests whose blobs neither store holds."""
@@ -137,7 +169,7 @@ class TieredStore:
         found = {}
         for key in wanted:
             result = self.local.get_result(key)
-            if result is not None:
+            if result is not None and self._believes(key, result):
                 found[key] = Found(result, local=True)
         rest = [key for key in wanted if key not in found]
         asked = [key for key in rest if key not in self._known]
@@ -219,15 +251,28 @@ class TieredStore:
         except (MissingBlob, CorruptBlob) as error:
             self.warn(str(error))
 
+    def _believes(self, key: Digest, result: ActionResult) -> bool:
+        """Return whether a result of the local store is believed: it may have been fetched."""
+        verdict = self.trust.judge(key, result).verdict
+        if self.trust.believes(verdict):
+            return True
+        self.distrust((str(self.local.root), f"not believed: {verdict.value}"), [key])
+        return False
+
     def _push(self, remote: RemoteStore, key: Digest) -> None:
         result = self.local.get_result(key)
         if result is None or not self.writes:
             return  # damaged meanwhile, or the remote store failed
 
         try:
+            result = self.trust.sign(key, result)  # before its blobs travel
             missing = sorted(remote.missing(result.outputs.values()))
             parallel.each(lambda digest: self._upload(remote, digest), missing)
             remote.put_result(key, result)
+        except Untrusted as error:
+            if self.required:
+                raise
+            self.distrust((remote.address, f"not written: {error} ({error.hint})"), [key])
         except CacheError as error:
             if self.required:
                 raise

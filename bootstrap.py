@@ -12,7 +12,7 @@ import sys
 NEEDED = (3, 11)
 HERE = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(HERE, ".venv")
-EXTRAS = ("cuda", "remote", "test", "train", "verify")
+EXTRAS = ("cuda", "remote", "test", "train", "trust", "verify")
 
 
 def fail(message, hint):

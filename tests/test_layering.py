@@ -215,7 +215,8 @@ def test_nothing_untrusted_is_executed() -> None:
         ("cache.local", "tvm numpy doit olmo"),
         (
             "tasks.graph",
-            "tvm numpy rich huggingface_hub tokenizers safetensors http.client ssl grpc obstore",
+            "tvm numpy rich huggingface_hub tokenizers safetensors http.client ssl grpc obstore "
+            "cryptography",
         ),
         ("tasks.run", "tvm numpy rich huggingface_hub tokenizers safetensors"),
     ],

@@ -215,8 +215,10 @@ def test_nothing_untrusted_is_executed() -> None:
         ("cache.local", "tvm numpy doit olmo"),
         (
             "tasks.graph",
-            "tvm numpy rich huggingface_hub tokenizers safetensors http.client ssl grpc obstore "
-            "cryptography",
+            (
+                "tvm numpy rich huggingface_hub tokenizers safetensors http.client ssl grpc obstore "
+                "cryptography"
+            ),
         ),
         ("tasks.run", "tvm numpy rich huggingface_hub tokenizers safetensors"),
     ],

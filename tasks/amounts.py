@@ -12,6 +12,7 @@ _SIZES = {
     **{f"{unit}iB": 1024**power for power, unit in enumerate("KMGT", 1)},
     **{f"{unit}B": 1000**power for power, unit in enumerate("kMGT", 1)},
 }
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -22,6 +23,14 @@ def parse_size(text: str) -> int:
         BuildError: it is none.
     """
     return round(_amount(text, _SIZES, "size", "write it like 20GiB, 500MB or 1.5TiB"))
+
+
+def size_text(size: int) -> str:
+    """Bytes in binary units, three digits."""
+    value, unit = float(size), 0
+    while value >= 1024 and unit + 1 < len(_UNITS):
+        value, unit = value / 1024, unit + 1
+    return f"{value:.{0 if unit == 0 or value >= 100 else 1}f} {_UNITS[unit]}"
 
 
 def parse_age(text: str) -> float:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from tasks.amounts import size_text
 from tasks.assess import State
 from tasks.session import Session
-from tasks.table import release_table, size_text
+from tasks.table import release_table
 from tasks.terminal import Display, PlainDisplay, Style, display, style_of
 from tasks.workspace import BUILD
 

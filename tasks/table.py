@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from olmo.verification.report import STATES, Report, accuracy_text, verified_text
+from tasks.amounts import size_text
 from tasks.assess import State
 from tasks.plan import DIST, library_name, package_of, release_directory
 from tasks.release import Row
@@ -19,7 +20,6 @@ HEADER = (
     *("verified", "accuracy"),
 )
 SIZES = ("library", "weights")
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def release_rows(session: Session, names: Collection[str]) -> list[dict[str, Any]]:
@@ -45,14 +45,6 @@ def render(lines: list[tuple[str, ...]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-
-
-def size_text(size: int) -> str:
-    """Bytes in binary units, three digits."""
-    value, unit = float(size), 0
-    while value >= 1024 and unit + 1 < len(UNITS):
-        value, unit = value / 1024, unit + 1
-    return f"{value:.{0 if unit == 0 or value >= 100 else 1}f} {UNITS[unit]}"
 
 
 def _row(session: Session, row: Row) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from tasks.amounts import size_text
 from tasks.board import Progress
-from tasks.table import size_text
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -10,11 +10,11 @@ from doit.exceptions import InvalidCommand
 
 from cache.errors import CacheError
 from cache.survey import Survey, survey
-from tasks.amounts import age_text
+from tasks.amounts import age_text, size_text
 from tasks.commands.node_command import JSON, NodeCommand
 from tasks.graph import message
 from tasks.session import Session, record
-from tasks.table import render, size_text
+from tasks.table import render
 
 UNKNOWN = "unknown"
 

@@ -6,10 +6,10 @@ import json
 from collections import Counter
 from typing import Any, ClassVar
 
+from tasks.amounts import size_text
 from tasks.assess import State
 from tasks.commands.node_command import JSON, NodeCommand
 from tasks.session import Session
-from tasks.table import size_text
 
 
 class Plan(NodeCommand):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.amounts import age_text, parse_age, parse_size
+from tasks.amounts import age_text, parse_age, parse_size, size_text
 from tasks.errors import BuildError
 
 
@@ -20,6 +20,14 @@ from tasks.errors import BuildError
 )
 def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (258_973, "253 KiB"), (3 << 41, "6.0 TiB")],
+)
+def test_texts_of_sizes(size: int, text: str) -> None:
+    assert size_text(size) == text
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,12 @@ from cache.errors import CacheError
 from cache.tiered import TieredStore
 from olmo.errors import OlmoError
 from tasks import matrix as matrix_file
+from tasks import provenance
 from tasks.checker import ContentChecker
 from tasks.errors import BuildError
 from tasks.keys import Keys, fields
 from tasks.node import Graph, Node, producers
-from tasks.plan import plan
+from tasks.plan import PACKAGE, plan
 from tasks.realise import realise
 from tasks.remote_cache import chosen, open_store
 from tasks.reporter import NodeReporter
@@ -162,7 +163,8 @@ def run_node(current: Session, node: Node) -> dict[str, Any] | TaskFailed:
 
 def clean_node(workspace: Workspace, node: Node, *, dryrun: bool) -> None:
     """Remove what a node put into the project; the store keeps it."""
-    remove(workspace, node, dry_run=dryrun)
+    about = [workspace.root / provenance.place(node)] if node.kind == PACKAGE else []
+    remove(workspace, node, beside=about, dry_run=dryrun)
 
 
 def message(error: Exception) -> str:

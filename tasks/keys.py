@@ -64,6 +64,10 @@ class Keys:
         """Code of an action module, as its key sees it."""
         return self._code_tree(action)[0]
 
+    def code_root(self, action: str) -> Digest:
+        """Digest of the tree of all that `code` names."""
+        return self._code_tree(action)[1].root
+
     def keyed(self, node: Node, outputs_of: OutputsOf) -> Keyed:
         """Key `node`, given the outputs of its producers.
 

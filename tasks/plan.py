@@ -23,6 +23,7 @@ from tasks.node import Choice, Graph, Node, Selection, Source, canonical_json, g
 from tasks.release import Devices, Row
 from tasks.verification import CHECK, Find, Missing, find, way
 
+PACKAGE = "package"  # the kind of what finishes a row
 KINDS = (
     "download",
     "kernels",
@@ -32,7 +33,7 @@ KINDS = (
     "lower",
     "compile",
     "verify",
-    "package",
+    PACKAGE,
 )
 
 CONFIG = ("config.json",)
@@ -105,7 +106,7 @@ def plan(matrix: Matrix, find: Find = find) -> Graph:
 
 def package_of(row: Row) -> str:
     """Name of the node that finishes a row."""
-    return f"package:{row}"
+    return f"{PACKAGE}:{row}"
 
 
 def _node(

@@ -24,6 +24,7 @@ from doit.task import Stream
 
 from cache.digest import parse
 from cache.errors import CacheError
+from tasks import provenance
 from tasks.assess import NOT_CACHED, State
 from tasks.graph import message
 from tasks.session import Session
@@ -65,9 +66,12 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
         if hasattr(self.reporter, "planned"):
             self.reporter.planned(session)
         try:
-            return int(super().run_all(task_dispatcher))
+            code = int(super().run_all(task_dispatcher))
+            recorded = self.dep_manager.get_values
+            provenance.write(session, lambda name: recorded(name).get("key"), chosen)
         finally:
             session.workspace.store.stat.flush()
+        return code
 
     def run_tasks(self, task_dispatcher: Any) -> None:
         """Run; an interruption leaves what is not uploaded yet."""

@@ -199,15 +199,19 @@ def leave_elsewhere(
             (directory / path).unlink(missing_ok=True)
 
 
-def remove(workspace: Workspace, node: Node, *, dry_run: bool = False) -> list[Path]:
+def remove(
+    workspace: Workspace, node: Node, *, beside: Iterable[Path] = (), dry_run: bool = False
+) -> list[Path]:
     """Remove the materialised outputs and the receipt of `node`, and directories left empty.
+
+    So are the files `beside` them, which are about them.
 
     Returns the files removed, or that would be.
     """
     receipt = receipt_path(workspace, node.name)
     outputs = read_receipt(workspace, node.name) or {}
     files = [workspace.root / node.destination / path for path in outputs]
-    present = [path for path in [*files, receipt] if path.is_file() or path.is_symlink()]
+    present = [path for path in [*files, *beside, receipt] if path.is_file() or path.is_symlink()]
     if dry_run:
         return present
     for path in present:

@@ -1,0 +1,158 @@
+"""`doit verify --provenance`: released files against their statements, and those against the matrix.
+
+`doit verify` without that option is what it was before there was this command: doit's run of the
+tasks that verify libraries.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from doit.exceptions import InvalidCommand
+
+from cache.digest import of_file
+from cache.errors import CacheError
+from olmo.errors import unknown
+from tasks.assess import State
+from tasks.commands.node_command import NodeCommand
+from tasks.errors import BuildError
+from tasks.graph import message
+from tasks.plan import DIST, PACKAGE, package_of
+from tasks.provenance import place, statement
+from tasks.release import Row
+from tasks.run import Run
+from tasks.session import Session
+from tasks.statement import Statement, changes, differences, in_directory, read, unstated
+
+
+class Verify(NodeCommand):
+    """`doit verify --provenance [ROW|DIR …]`: released files against where they come from."""
+
+    doc_purpose = "check released files against their provenance; without it, verify libraries"
+    doc_usage = "--provenance [ROW|DIR ...]"
+    cmd_options: ClassVar[Any] = (
+        {
+            "name": "provenance",
+            "long": "provenance",
+            "type": bool,
+            "default": False,
+            "help": "check rows of the matrix in dist/ (all of them by default), or a directory "
+            "with a release from elsewhere: files against statements, and those of the matrix "
+            "against what it gives now",
+        },
+    )
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Leave everything but --provenance to `doit run verify`."""
+        if "--provenance" in in_args:
+            return super().parse_execute(in_args)
+        run = Run(
+            task_loader=self.loader,
+            config=self.config,
+            bin_name=self.bin_name,
+            opt_vals=self.opt_vals,
+        )
+        return int(run.parse_execute([self.name, *in_args]))
+
+    def _execute(self, session: Session, provenance: bool, pos_args: list[str]) -> int:
+        del provenance  # it is why this is run
+        directories = [Path(arg) for arg in pos_args if Path(arg).is_dir()]
+        names = [arg for arg in pos_args if not Path(arg).is_dir()]
+        wrong = sum(check_directory(root) for root in directories)
+        if names or not directories:
+            rows = rows_of(session, names)
+            self._decided(session, [package_of(row) for row in rows])
+            stat = session.workspace.store.stat
+            for row in rows:
+                found = row_mistakes(session, row, lambda path: stat.digest(path).hash)
+                wrong += _tell(str(row), *found)
+            stat.flush()
+        return int(wrong > 0)
+
+
+def rows_of(session: Session, names: Iterable[str]) -> list[Row]:
+    """Return the rows that names are of, in full or as they begin; all of them for no names.
+
+    Raises InvalidCommand for a name that is of none.
+    """
+    rows = {str(row): row for row in session.matrix.rows} if session.matrix else {}
+    found: dict[Row, None] = {}
+    for name in names:
+        wanted = name.removeprefix(f"{PACKAGE}:")
+        of_name = [row for text, row in rows.items() if f"{text}:".startswith(f"{wanted}:")]
+        if not of_name:
+            raise InvalidCommand(message(unknown("row", wanted, rows)))
+        found.update(dict.fromkeys(of_name))
+    return list(found) or list(rows.values())
+
+
+def row_mistakes(
+    session: Session, row: Row, sha256_of: Callable[[Path], str]
+) -> tuple[list[str], str]:
+    """Return what is wrong with a row in dist/, and what was held against each other; it is decided."""
+    node = session.workspace.graph.nodes[package_of(row)]
+    assessed = session.decided[node.name]
+    if assessed.state is not State.CURRENT:
+        return [f"it is {assessed.state.value}: {assessed.reason or 'not in dist/'}; run doit"], ""
+    root = session.workspace.root / DIST
+    try:
+        given = read(session.workspace.root / place(node))
+    except BuildError as error:
+        return [message(error)], ""
+    wrong, _ = differences(root, given, sha256_of)
+    expected = statement(session, row)
+    if expected != given.text:
+        wrong += _changed(given, expected)
+    return wrong, _held(given)
+
+
+def check_directory(root: Path) -> int:
+    """Hold every file of a release in a directory against its statements; return what is wrong."""
+    wrong, stated = 0, set[Path]()
+    try:
+        paths = in_directory(root)
+    except BuildError as error:
+        raise InvalidCommand(message(error)) from None
+    known: dict[Path, str] = {}
+
+    def sha256_of(path: Path) -> str:
+        if path not in known:  # weights are in the statements of several libraries
+            known[path] = of_file(path).digest.hash
+        return known[path]
+
+    for path in paths:
+        try:
+            given = read(path)
+            mistakes, files = differences(root, given, sha256_of)
+        except (BuildError, CacheError, OSError) as error:
+            wrong += _tell(str(path), [message(error)], "")
+            continue
+        stated.update(files)
+        wrong += _tell(str(path), mistakes, _held(given))
+    for name in unstated(root, stated):
+        wrong += _tell(str(root / name), ["no provenance names it"], "")
+    return wrong
+
+
+def _changed(given: Statement, expected: str | None) -> list[str]:
+    if expected is None:
+        return ["what it comes from is not built here; run doit"]
+    value = json.loads(expected)
+    files = {subject["name"]: subject["digest"]["sha256"] for subject in value["subject"]}
+    found = changes(given.files, files, "file") + changes(given.predicate, value["predicate"])
+    return found or ["its provenance is not written as Olmill writes it"]
+
+
+def _held(given: Statement) -> str:
+    return f"{len(given.files)} files, {len(given.actions)} actions"
+
+
+def _tell(what: str, mistakes: list[str], held: str) -> int:
+    """Print a verdict; return 1 for a bad one."""
+    print(f"WRONG  {what}" if mistakes else f"right  {what}: {held}")
+    for line in "\n".join(mistakes).splitlines():
+        print(f"  {line}")
+    return int(bool(mistakes))

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cache.errors import CacheError
-from cache.remote import RemoteStore
-from cache.retrying import RetryingTransport
 
 if TYPE_CHECKING:
     from cache.credentials import Credentials
+    from cache.remote import RemoteStore
     from cache.transport import Transport
 
 SCHEMES = ("http", "https", "grpc", "grpcs", "s3")
@@ -49,6 +48,9 @@ def connect(address: str, credentials: Credentials) -> RemoteStore:
         CacheError: the address or the files of the credentials cannot be used, or the packages
             for its scheme are not installed.
     """
+    from cache.remote import RemoteStore  # noqa: PLC0415  (not where only an address is checked)
+    from cache.retrying import RetryingTransport  # noqa: PLC0415  (as above)
+
     check_address(address)
     return RemoteStore(RetryingTransport(_transport(address, credentials)))
 

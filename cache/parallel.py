@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 THREADS = 16
+
+
+def pool(threads: int) -> ThreadPoolExecutor:
+    """Return so many threads. What makes them is loaded now: a run with nothing to do needs none."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (and with it logging)
+
+    return ThreadPoolExecutor(threads)
 
 
 def each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
@@ -30,8 +37,8 @@ def each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         for number, item in rest:
             found[number] = function(item)
 
-    with ThreadPoolExecutor(threads) as pool:
-        working = [pool.submit(work) for _ in range(threads)]
+    with pool(threads) as workers:
+        working = [workers.submit(work) for _ in range(threads)]
         try:
             for one in working:
                 one.result()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO
 
+from cache import parallel
 from cache.digest import CHUNK
 from cache.errors import CorruptBlob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from concurrent.futures import Future
 
     from cache.digest import Digest
 
@@ -35,7 +36,7 @@ def receive(parts: Iterable[bytes], digest: Digest, into: BinaryIO) -> None:
         return
     sha256 = hashlib.sha256()
     pending: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(1) as hasher:  # beside the network and the disk, not after them
+    with parallel.pool(1) as hasher:  # beside the network and the disk, not after them
         for part in _bounded(parts, digest):
             pending.append(hasher.submit(sha256.update, part))
             into.write(part)
@@ -56,7 +57,7 @@ def send(source: BinaryIO, digest: Digest, offset: int = 0) -> Iterator[bytes]:
     source.seek(0)
     sha256 = hashlib.sha256()
     position = 0
-    with ThreadPoolExecutor(1) as hasher:  # beside the network, not before it
+    with parallel.pool(1) as hasher:  # beside the network, not before it
         hashed: Future[None] | None = None
         while position < digest.size:
             part = source.read(min(CHUNK, digest.size - position))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -27,6 +26,7 @@ from cache.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     from cache.action import ActionResult
     from cache.digest import Digest
@@ -208,7 +208,7 @@ class TieredStore:
         if remote is None:
             return
         if self._uploader is None:
-            self._uploader = ThreadPoolExecutor(_UPLOADS)
+            self._uploader = parallel.pool(_UPLOADS)
         self._uploads.append(self._uploader.submit(self._push, remote, key))
 
     def finish(self, *, abandon: bool = False) -> None:
@@ -281,6 +281,8 @@ class TieredStore:
 
     def _upload(self, remote: RemoteStore, digest: Digest) -> None:
         """Store a blob in the remote store, once however many results have it."""
+        from concurrent.futures import Future  # noqa: PLC0415  (as in `parallel.pool`)
+
         ours: Future[None] = Future()
         with self._lock:
             begun = self._uploading.setdefault(digest, ours)

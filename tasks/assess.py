@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import groupby
 
 from cache.digest import Digest
 from tasks.errors import BuildError
@@ -98,13 +99,12 @@ def assess(
         )
 
     # Nodes that do not depend on each other are looked up together: one round trip, not many.
-    rest = [name for name in nodes if name in names]
-    while rest:
-        unknown = set(rest)
-        ready = [name for name in rest if unknown.isdisjoint(producers(nodes[name]))]
+    level: dict[str, int] = {}
+    for name in filter(names.__contains__, nodes):  # producers first
+        level[name] = 1 + max((level.get(p, 0) for p in producers(nodes[name])), default=0)
+    for _, ready in groupby(sorted(level, key=level.__getitem__), level.__getitem__):
         found |= _looked_up(workspace, [check(name) for name in ready])
-        rest = [name for name in rest if name not in found]
-    return {name: found[name] for name in nodes if name in names}
+    return {name: found[name] for name in level}
 
 
 def assess_one(

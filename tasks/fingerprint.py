@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 
@@ -48,8 +49,9 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Module:
-    """What the key needs of one source file."""
+    """What the key needs of one source file, whose `path` is below the project's root."""
 
+    path: str
     normalised: Digest
     imports: tuple[str, ...]  # absolute dotted names, `package.attribute` included
     tools: tuple[str, ...]  # distribution names in its `TOOLS`
@@ -63,8 +65,53 @@ class Code:
     tools: Mapping[str, str]  # distribution → version
 
 
-def closure(module: str, root: Path, stat: StatCache) -> Code:
-    """Code of the action in `module` (dotted name, below `root`).
+class Sources:
+    """The Python modules below a directory; each is looked for and read once, for all closures."""
+
+    def __init__(self, root: Path, stat: StatCache) -> None:
+        self.root = root
+        self._stat = stat
+        self._listed: dict[str, frozenset[str]] = {}
+        self._modules: dict[str, Module | None] = {}
+
+    @cached_property
+    def packages(self) -> frozenset[str]:
+        """Names that `import` finds in the directory itself: its modules and packages."""
+        names = self._names("")
+        modules = {name.removesuffix(".py") for name in names if name.endswith(".py")}
+        return frozenset(modules | {name for name in names if "__init__.py" in self._names(name)})
+
+    def module(self, name: str) -> Module | None:
+        """Return the module or package of a dotted name, None if there is none.
+
+        Raises BuildError if it is not Python.
+        """
+        if name not in self._modules:
+            path = self._locate(name)
+            self._modules[name] = None if path is None else _read(path, self.root, self._stat)
+        return self._modules[name]
+
+    def _locate(self, name: str) -> str | None:
+        directory, _, last = name.replace(".", "/").rpartition("/")
+        base = f"{directory}/{last}" if directory else last
+        names = self._names(directory)
+        if last in names and "__init__.py" in self._names(base):
+            return f"{base}/__init__.py"
+        return f"{base}.py" if f"{last}.py" in names else None
+
+    def _names(self, directory: str) -> frozenset[str]:
+        """Names of what is in a directory, by its path below the root; none if it is no directory."""
+        if directory not in self._listed:
+            try:
+                with os.scandir(self.root / directory) as entries:
+                    self._listed[directory] = frozenset(entry.name for entry in entries)
+            except (FileNotFoundError, NotADirectoryError):
+                self._listed[directory] = frozenset()
+        return self._listed[directory]
+
+
+def closure(module: str, sources: Sources) -> Code:
+    """Code of the action in `module`, a dotted name.
 
     The `__main__` beside it, which runs it in an input root, is part of it.
 
@@ -74,31 +121,29 @@ def closure(module: str, root: Path, stat: StatCache) -> Code:
     files: dict[str, Digest] = {}
     tools: dict[str, str] = {}
     pending, seen = [module, f"{module.rpartition('.')[0]}.__main__"], set[str]()
-    packages = _project_packages(root)
     while pending:
         name = pending.pop()
         if name in seen:
             continue
         seen.add(name)
         pending.extend(_packages(name))
-        path = _locate(name, root)
-        if path is None:
+        found = sources.module(name)
+        if found is None:
             if name == module:
-                raise BuildError(f"action module {module} is not below {root}")
+                raise BuildError(f"action module {module} is not below {sources.root}")
             continue  # `package.attribute`: its package is pending on its own
-        found = _read(path, root, stat)
-        files[path.relative_to(root).as_posix()] = found.normalised
+        files[found.path] = found.normalised
         distributions = list(found.tools)
         for imported in found.imports:
-            if imported.partition(".")[0] in packages:
+            if imported.partition(".")[0] in sources.packages:
                 pending.append(imported)
             else:
-                distributions.extend(_distributions(imported, path.relative_to(root)))
+                distributions.extend(_distributions(imported, found.path))
         tools.update((distribution, version(distribution)) for distribution in distributions)
     return Code(dict(sorted(files.items())), dict(sorted(tools.items())))
 
 
-def _distributions(imported: str, path: Path) -> tuple[str, ...]:
+def _distributions(imported: str, path: str) -> tuple[str, ...]:
     top = imported.partition(".")[0]
     if top in sys.stdlib_module_names:
         return ()
@@ -124,39 +169,25 @@ def _packages(name: str) -> Iterator[str]:
         yield ".".join(parts[:length])
 
 
-def _project_packages(root: Path) -> set[str]:
-    found = {path.stem for path in root.glob("*.py")}
-    return found | {path.parent.name for path in root.glob("*/__init__.py")}
-
-
-def _locate(name: str, root: Path) -> Path | None:
-    base = root.joinpath(*name.split("."))
-    for candidate in (base / "__init__.py", base.with_name(base.name + ".py")):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-def _read(path: Path, root: Path, stat: StatCache) -> Module:
-    memo = f"{MEMO}:{path.relative_to(root).as_posix()}"  # relative imports depend on the place
-    stored = stat.memo_get(memo, path)
+def _read(path: str, root: Path, stat: StatCache) -> Module:
+    """Read the module at `path` below `root`, or remember what it was found to be."""
+    file = root / path
+    memo = f"{MEMO}:{path}"  # relative imports depend on the place
+    stored = stat.memo_get(memo, file)
     if stored is not None:
         digest, size, imports, tools = json.loads(stored)
-        return Module(Digest(digest, size), tuple(imports), tuple(tools))
+        return Module(path, Digest(digest, size), tuple(imports), tuple(tools))
     try:
-        source = path.read_text(encoding="utf-8")
+        source = file.read_text(encoding="utf-8")
         normalised = of_bytes(normalise(source).encode())
         tree = ast.parse(source)
     except (SyntaxError, UnicodeDecodeError, OSError) as error:
-        raise BuildError(f"cannot read the code of {path}: {error}") from None
-    module = Module(normalised, tuple(_imports(tree, _package_of(path, root))), _tools(tree))
+        raise BuildError(f"cannot read the code of {file}: {error}") from None
+    imports = tuple(_imports(tree, path.split("/")[:-1]))
+    module = Module(path, normalised, imports, _tools(tree))
     value = json.dumps([normalised.hash, normalised.size, module.imports, module.tools])
-    stat.memo_put(memo, path, value.encode())
+    stat.memo_put(memo, file, value.encode())
     return module
-
-
-def _package_of(path: Path, root: Path) -> Sequence[str]:
-    return path.relative_to(root).parent.parts
 
 
 def _imports(tree: ast.AST, package: Sequence[str]) -> list[str]:

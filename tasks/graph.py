@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Iterator, Mapping
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,15 @@ def doit_tasks(current: Session) -> Iterator[dict[str, Any]]:
         }
 
 
+_ASKED = Signature([Parameter(n, Parameter.POSITIONAL_ONLY) for n in ("task", "values")])
+
+
 class Decision(UptodateCalculator):  # type: ignore[misc]  # doit has no type information
     """doit's `uptodate` for one node; its text is the reason, for `doit info`."""
 
     def __init__(self, current: Session, node: Node) -> None:
         super().__init__()
+        self.__signature__ = _ASKED  # doit inspects every object, which takes longer than asking
         self._session = current
         self._node = node
 

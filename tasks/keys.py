@@ -15,7 +15,7 @@ from cache.action import Action, ActionResult, EncodedAction, encode
 from cache.digest import Digest, of_bytes
 from cache.tiered import Found
 from tasks.errors import BuildError
-from tasks.fingerprint import Code, closure
+from tasks.fingerprint import Code, Sources, closure
 from tasks.node import Node, Selection, canonical_json
 from tasks.workspace import Workspace
 
@@ -57,7 +57,7 @@ class Keys:
     """Computes keys of one workspace's nodes; code is read once per action and run."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
+        self._sources = Sources(workspace.code_root, workspace.store.stat)
         self._code: dict[str, tuple[Code, merkle.Tree]] = {}
 
     def code(self, action: str) -> Code:
@@ -104,8 +104,7 @@ class Keys:
 
     def _code_tree(self, action: str) -> tuple[Code, merkle.Tree]:
         if action not in self._code:
-            workspace = self._workspace
-            code = closure(action, workspace.code_root, workspace.store.stat)
+            code = closure(action, self._sources)
             self._code[action] = (code, merkle.tree(code.files))
         return self._code[action]
 

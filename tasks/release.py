@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from olmo.parallel import undividable
 from olmo.quantizations import QUANTIZATIONS
 from olmo.targets import ALIASES, UNSUPPORTED
 from tasks.mistakes import Key, Mistakes
@@ -172,6 +171,8 @@ def _devices(
         hint = "set tensor_parallel_shards too"
         mistakes.add(f"{where}.presharded", "there is one shard: weights are not divided", hint)
     for name in quantizations if shards > 1 else ():
+        from olmo.parallel import undividable  # noqa: PLC0415  (loads what a model is: rarely asked)
+
         reason = undividable(QUANTIZATIONS[name])
         if reason is not None:
             mistakes.add(f"{where}.tensor_parallel_shards", f"{name}: {reason}")

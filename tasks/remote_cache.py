@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cache.connect import check_address, connect
 from cache.errors import CacheError
 from cache.local import LocalStore
-from cache.remote import RemoteStore
 from cache.tiered import TieredStore
 from tasks.errors import BuildError
 from tasks.mistakes import Key, Mistakes
+
+if TYPE_CHECKING:
+    from cache.remote import RemoteStore
 
 ADDRESS = "OLMILL_REMOTE_CACHE"
 READ = "OLMILL_REMOTE_CACHE_READ"

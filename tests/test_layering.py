@@ -220,6 +220,7 @@ def test_nothing_untrusted_is_executed() -> None:
                 "cryptography"
             ),
         ),
+        ("tasks.graph", "logging cache.remote concurrent.futures olmo.weights"),
         ("tasks.run", "tvm numpy rich huggingface_hub tokenizers safetensors"),
     ],
 )

@@ -66,7 +66,7 @@ def statement(key: Digest, result: ActionResult, builder: str) -> bytes:
 
 def verifies(key: Digest, result: ActionResult, signature: Signature) -> bool:
     """Return whether a signature is one of its signer for this action, result and builder."""
-    _require()
+    require()
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415  (not on a no-op)
     from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
 
@@ -137,7 +137,7 @@ def read_private(text: str, origin: str) -> Ed25519PrivateKey:
 
 def make_private() -> bytes:
     """Return a new private key, as PEM."""
-    _require()
+    require()
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  (not on a no-op)
     from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
 
@@ -155,7 +155,7 @@ def public_of(private: Ed25519PrivateKey) -> bytes:
 
 def _private_in(text: str, origin: str) -> Ed25519PrivateKey | None:
     """Return the key that a text is, or None if it does not look like one."""
-    _require()
+    require()
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415  (not on a no-op)
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
@@ -186,7 +186,12 @@ def _base64(text: str) -> bytes | None:
     return key if len(key) == KEY_BYTES and write_public(key) == text else None
 
 
-def _require() -> None:
+def require() -> None:
+    """Accept that signatures can be made and verified here.
+
+    Raises:
+        CacheError: the package for it is not installed.
+    """
     if find_spec("cryptography") is None:
         raise CacheError(
             "signatures need the package cryptography", "run: python3 bootstrap.py trust"

@@ -22,7 +22,7 @@ from cache.errors import (
     StoreUnavailable,
     Untrusted,
 )
-from cache.trust import Trust
+from cache.trust import Judgement, Trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,6 +38,15 @@ T = TypeVar("T")
 Cause = tuple[str, str]  # where results are that are not believed, and why
 
 _UPLOADS = 4  # results at a time; each has several blobs
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A result, whether the local store has it or the remote one, and what is known of its origin."""
+
+    result: ActionResult
+    local: bool
+    judgement: Judgement
 
 
 @dataclass(frozen=True)
@@ -90,13 +99,13 @@ class TieredStore:
             CacheError: its address or its credentials cannot be used.
         """
         if self._remote is None and self._connect is not None:
-            self._remote = self._connect()
-            remote = self._remote
+            self._remote = remote = self._connect()
             remote.refused = lambda error: self.warn(str(error))
-            remote.trust = self.trust
             remote.distrusted = lambda key, verdict: self.distrust(
                 (remote.address, f"not believed: {verdict.value}"), [key]
             )
+        if self._remote is not None:
+            self._remote.trust = self.trust
         return self._remote
 
     def warnings(self) -> list[str]:
@@ -179,6 +188,21 @@ class TieredStore:
         return found | {
             key: Found(self._known[key], local=False) for key in rest if key in self._known
         }
+
+    def claims(self, keys: Iterable[Digest]) -> dict[Digest, list[Claim]]:
+        """Return what each store has of actions, by key, believed or not; no blob moves."""
+        wanted = list(dict.fromkeys(keys))
+        nothing: dict[Digest, ActionResult] = {}
+        remote = self._reading(lambda remote: remote.claims(wanted), nothing)
+        found = {}
+        for key in wanted:
+            both = ((self.local.get_result(key), True), (remote.get(key), False))
+            found[key] = [
+                Claim(result, local, self.trust.judge(key, result))
+                for result, local in both
+                if result is not None
+            ]
+        return found
 
     def fetch(self, digests: Iterable[Digest]) -> set[Digest]:
         """Bring blobs into the local store; return those that it still lacks.

@@ -51,12 +51,14 @@ class Assessment:
 class Record:
     """The last success of a node: hash of its key, sha256 of its receipt.
 
-    `here` tells whether its files were put in place, or were left in the remote store.
+    `here` tells whether its files were put in place, or were left in the remote store, `vouchers`
+    which trusted public keys vouched for it, None if it was made here.
     """
 
     key: str
     receipt: str
     here: bool = True
+    vouchers: Collection[str] | None = None
 
 
 Recorded = Callable[[str], Record | None]  # by node name
@@ -147,19 +149,22 @@ def _check(
     if rebuild:
         return _Checked(Assessment(node, State.STALE, "asked to run again", keyed))
     receipt = read_receipt(workspace, node.name)
-    same = recorded is not None and recorded.key == keyed.key.hash
-    if recorded and same and receipt is not None and recorded.receipt == receipt_hash(receipt):
-        elsewhere = not recorded.here and not wanted
+    last = recorded if recorded and recorded.key == keyed.key.hash else None
+    believed = last is not None and workspace.shared.trust.still_believes(last.vouchers)
+    if last and believed and receipt is not None and last.receipt == receipt_hash(receipt):
+        elsewhere = not last.here and not wanted
         wrong = [] if elsewhere else damaged(workspace, node, receipt)
         if not wrong:
             return _Checked(Assessment(node, State.CURRENT, "", keyed, receipt))
         reason = f"output {wrong[0]} is missing or changed"
     elif recorded is None:
         reason = "never built here"
-    elif same:
-        reason = "its receipt is missing or changed"
-    else:
+    elif last is None:
         reason = "its key changed"
+    elif not believed:
+        reason = "no trusted key vouches for it"
+    else:
+        reason = "its receipt is missing or changed"
     return _Checked(Assessment(node, State.STALE, reason, keyed), lookup=True)
 
 

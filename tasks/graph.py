@@ -27,7 +27,8 @@ from tasks.realise import realise
 from tasks.remote_cache import chosen, open_store
 from tasks.reporter import NodeReporter
 from tasks.session import Session
-from tasks.state import ACTION, DURATION, MADE, NOTICES
+from tasks.state import ACTION, DISTRUSTED, DURATION, MADE, NOTICES
+from tasks.trust import chosen_trust
 from tasks.workspace import BUILD, Workspace, receipt_hash, receipt_path, remove
 
 LOGS = "logs"
@@ -41,7 +42,7 @@ def open_session(root: Path, environment: Environment = os.environ) -> Session:
 
     The matrix is `doit matrix=FILE`, else OLMILL_MATRIX, else `matrix.toml`; the cache is
     OLMILL_CACHE_DIR, else `olmill` in the user's cache directory (XDG_CACHE_HOME); the remote one
-    is OLMILL_REMOTE_CACHE, else that of the matrix.
+    is OLMILL_REMOTE_CACHE, and whom to believe OLMILL_TRUSTED_KEYS, else those of the matrix.
 
     Raises doit's InvalidDodoFile with the matrix's mistakes, which doit prints without a traceback.
     """
@@ -49,7 +50,8 @@ def open_session(root: Path, environment: Environment = os.environ) -> Session:
     try:
         matrix = matrix_file.load(path)
         remote = chosen(matrix.cache, environment)
-        store = open_store(cache_directory(environment), remote, environment)
+        trust = chosen_trust(matrix.trust, environment)
+        store = open_store(cache_directory(environment), remote, environment, trust)
         return session(root, plan(matrix), store, matrix=matrix)
     except (BuildError, CacheError, OlmoError) as error:
         raise InvalidDodoFile(message(error)) from None
@@ -159,7 +161,9 @@ def run_node(current: Session, node: Node) -> dict[str, Any] | TaskFailed:
         "with": made.beside,
         "warnings": list(made.warnings),
         "here": made.here,
-        NOTICES: current.workspace.shared.warnings(),
+        "vouchers": made.vouchers,
+        NOTICES: current.workspace.shared.notices(),
+        DISTRUSTED: current.workspace.shared.distrusted(),
         MADE: [str(key) for key in made.made],
         ACTION: fields(made.keyed),
         DURATION: made.ran,

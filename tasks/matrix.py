@@ -17,12 +17,13 @@ from olmo.quantization import Encoding
 from olmo.quantizations import QUANTIZATIONS
 from olmo.target import Target
 from olmo.targets import TARGETS, custom, only_one_device
-from tasks import models, release, remote_cache
+from tasks import models, release, remote_cache, trust
 from tasks.errors import BuildError
 from tasks.mistakes import Key, Mistakes, tables
 from tasks.models import Model, read_models
 from tasks.release import Row, read_rows
 from tasks.remote_cache import RemoteCache, read_cache
+from tasks.trust import read_trust
 
 KEYS: Mapping[str, Key] = {
     "models": Key("tables by name", "where checkpoints come from"),
@@ -30,6 +31,7 @@ KEYS: Mapping[str, Key] = {
     "targets": Key("tables by name", "targets of your own", "none"),
     "release": Key("list of tables", "what to build"),
     "cache": Key("table", "a remote cache", "none"),
+    "trust": Key("table", "whose results in a remote cache are used", "anybody's"),
 }
 
 QUANTIZATION_KEYS: Mapping[str, Key] = {
@@ -76,6 +78,7 @@ TABLES: Mapping[str, Mapping[str, Key]] = {
     "[[release]]": release.KEYS,
     "exclude": release.EXCLUDE_KEYS,
     "[cache]": remote_cache.KEYS,
+    "[trust]": trust.KEYS,
 }
 
 
@@ -83,7 +86,8 @@ TABLES: Mapping[str, Mapping[str, Key]] = {
 class Matrix:
     """A whole matrix.toml: models and targets by name, rows to build in file order, remote cache.
 
-    `encodings` has those of float32 tensors by quantization, where the file names one.
+    `encodings` has those of float32 tensors by quantization, where the file names one, `trust` the
+    public keys, by name, of whom to believe.
     """
 
     path: Path
@@ -92,6 +96,7 @@ class Matrix:
     rows: tuple[Row, ...]
     cache: RemoteCache = field(default_factory=RemoteCache)
     encodings: Mapping[str, Encoding] = field(default_factory=dict)
+    trust: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def load(path: Path) -> Matrix:
@@ -129,11 +134,12 @@ def parse(value: Mapping[str, Any], path: Path) -> Matrix:
     rows = read_rows(value.get("release", []), model_names, target_names, mistakes)
     _check_devices(rows, targets, mistakes)
     cache = read_cache(value.get("cache", {}), path.parent, mistakes)
+    keys = read_trust(value.get("trust", {}), mistakes)
     if mistakes.lines:
         count = len(mistakes.lines)
         heading = f"{path}: {count} mistake{'s' if count > 1 else ''}"
         raise BuildError("\n  ".join([heading, *mistakes.lines]))
-    return Matrix(path, found, targets, rows, cache, encodings)
+    return Matrix(path, found, targets, rows, cache, encodings, keys)
 
 
 def _check_devices(rows: Sequence[Row], targets: Mapping[str, Target], mistakes: Mistakes) -> None:

@@ -58,10 +58,14 @@ def tables(where: str, value: Any, mistakes: Mistakes) -> Mapping[str, Mapping[s
     for name, item in value.items():
         if not isinstance(item, Mapping):
             mistakes.add(f"{where}.{name}", f"expected a table, found {type(item).__name__}")
-        elif not _NAME.fullmatch(name):
-            mistakes.add(
-                f"{where}.{name}", "names are letters, digits, '.', '_' and '-', without spaces"
-            )
-        else:
+        elif is_name(f"{where}.{name}", name, mistakes):
             good[name] = item
     return good
+
+
+def is_name(where: str, name: str, mistakes: Mistakes) -> bool:
+    """Return whether a text can be a name; note it otherwise."""
+    if _NAME.fullmatch(name):
+        return True
+    mistakes.add(where, "names are letters, digits, '.', '_' and '-', without spaces")
+    return False

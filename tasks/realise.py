@@ -46,7 +46,8 @@ class Realised:
     `ran` are the seconds that the action ran for this node, whenever and wherever that was; None
     if nobody said. `beside` is the node whose action made this one too, if it was not its own. `here` tells whether
     its files are in place, or were left in the remote store. `made` are the keys of the results
-    that came to be: its own, and those of producers whose files were lost.
+    that came to be: its own, and those of producers whose files were lost. `vouchers` are the
+    trusted public keys that vouch for the result, None if it was made here.
     """
 
     keyed: Keyed
@@ -58,6 +59,7 @@ class Realised:
     here: bool = True
     made: tuple[Digest, ...] = ()
     ran: float | None = None
+    vouchers: Collection[str] | None = None
 
 
 def outputs_of(workspace: Workspace, selection: Selection) -> Mapping[str, Digest]:
@@ -115,7 +117,8 @@ def realise(
     write_receipt(workspace, node.name, outputs)
     fresh = (*again.made, *([keyed.key] if how == "built" else []))
     told = (*again.warnings, *warnings)
-    return Realised(keyed, outputs, how, seconds, beside, told, here, fresh, result.seconds)
+    ran, vouchers = result.seconds, workspace.shared.trust.vouchers(keyed.key, result)
+    return Realised(keyed, outputs, how, seconds, beside, told, here, fresh, ran, vouchers)
 
 
 def _find(

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cache import signing
 from cache.connect import check_address, connect
 from cache.errors import CacheError
 from cache.local import LocalStore
 from cache.tiered import TieredStore
+from cache.trust import Trust
 from tasks.errors import BuildError
 from tasks.mistakes import Key, Mistakes
 
@@ -110,16 +112,24 @@ def _switch(environment: Mapping[str, str], variable: str, otherwise: bool) -> b
     return value == "1" if value else otherwise
 
 
-def open_store(local: Path, settings: RemoteCache, environment: Mapping[str, str]) -> TieredStore:
+def open_store(
+    local: Path,
+    settings: RemoteCache,
+    environment: Mapping[str, str],
+    trust: Trust = Trust(),  # noqa: B008  it cannot be changed
+) -> TieredStore:
     """Open the store in the directory `local`, with the remote one behind it; connects to nothing.
 
-    Raises CacheError for an address that is none.
+    Raises CacheError for an address that is none, and without the package to verify signatures.
     """
+    if trust.keys and settings.address is not None:
+        signing.require()
     return TieredStore(
         LocalStore(local),
         _connector(settings, environment),
         reads=settings.read,
         writes=settings.write,
+        trust=trust,
     )
 
 

@@ -28,7 +28,7 @@ from tasks import provenance
 from tasks.assess import NOT_CACHED, State
 from tasks.graph import message
 from tasks.session import Session
-from tasks.state import ACTION, DURATION, FORGOTTEN, MADE, NOTICES
+from tasks.state import ACTION, DISTRUSTED, DURATION, FORGOTTEN, MADE, NOTICES
 from tasks.workspace import sweep
 
 INTERRUPTED = 130
@@ -107,6 +107,8 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
         task, shared = node.task, self.session.workspace.shared
         for key in task.values.pop(MADE, ()):
             shared.push(parse(key))
+        for cause, keys in task.values.pop(DISTRUSTED, {}).items():
+            shared.distrust(cause, keys)
         self._tell(task.values.pop(NOTICES, ()))
         fields = task.values.pop(ACTION, None)
         if fields is not None:

@@ -163,4 +163,9 @@ def record(values: Values) -> Record | None:
     """What doit's values of a node say of its last success."""
     if "key" not in values or "receipt" not in values:
         return None
-    return Record(values["key"], values["receipt"], values.get("here", True))
+    return Record(
+        values["key"],
+        values["receipt"],
+        values.get("here", True),
+        values.get("vouchers", ()),
+    )

@@ -17,6 +17,7 @@ ACTION = "action:"  # fields of the Action, of the last success
 DURATION = "duration:"  # seconds that the action ran
 _ASIDE = (ACTION, DURATION)  # what deciding does not need: read when asked for, never forgotten
 MADE = "made:"  # keys of the results that came to be, told to the runner and not kept
+DISTRUSTED = "distrusted:"  # keys of results that are not believed, told and not kept likewise
 NOTICES = "notices:"  # what the remote cache gave cause to say, told to the runner and not kept
 _LAST_SAVED = "deps:"  # the entry that doit's `Dependency.save_success` sets last
 

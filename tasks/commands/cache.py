@@ -12,6 +12,8 @@ from tasks.commands.node_command import NodeCommand
 from tasks.graph import message
 
 SUBCOMMANDS = {
+    "audit": "tasks.commands.cache_audit:Audit",
+    "keygen": "tasks.commands.cache_keygen:Keygen",
     "stats": "tasks.commands.cache_stats:Stats",
 }
 

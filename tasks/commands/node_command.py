@@ -14,6 +14,7 @@ from doit.cmd_base import DoitCmdBase
 from doit.exceptions import InvalidCommand
 
 from cache.errors import CacheError
+from cache.tiered import TieredStore
 from olmo.errors import unknown
 from tasks.graph import message
 from tasks.session import Session
@@ -56,9 +57,13 @@ class NodeCommand(DoitCmdBase):  # type: ignore[misc]  # doit has no type inform
             raise InvalidCommand(message(error)) from None
         shared = session.workspace.shared
         shared.close()
+        self._warn(shared)
+        return decided
+
+    @staticmethod
+    def _warn(shared: TieredStore) -> None:
         for text in shared.warnings():
             sys.stderr.write(f"warning: {text}\n")
-        return decided
 
     @staticmethod
     def _expand(session: Session, name: str) -> list[str]:

@@ -21,6 +21,7 @@ from doit.doit_cmd import DoitMain
 from cache.local import LocalStore
 from cache.remote import RemoteStore
 from cache.tiered import TieredStore
+from cache.trust import Trust
 from tasks.board import Board
 from tasks.graph import doit_config, doit_tasks, session
 from tasks.node import Graph, Node, Selection, Source, canonical_json, graph
@@ -91,7 +92,8 @@ class Step:
 class Project:
     """A directory with toy actions, a source directory, and a store.
 
-    remote: makes the remote store behind it, which `writes` says whether to fill.
+    remote: makes the remote store behind it, which `writes` says whether to fill. trust: whose
+    results are believed.
     """
 
     root: Path
@@ -99,6 +101,7 @@ class Project:
     steps: dict[str, Step] = field(default_factory=dict)
     remote: Callable[[], RemoteStore] | None = None
     writes: bool = False
+    trust: Trust = field(default_factory=Trust)
     board: Board = field(default_factory=lambda: Board(()))
 
     def __post_init__(self) -> None:
@@ -142,7 +145,8 @@ class Project:
 
     def session(self) -> Session:
         """Open the build as it is now."""
-        store = TieredStore(LocalStore(self.cache), self.remote, writes=self.writes)
+        local = LocalStore(self.cache)
+        store = TieredStore(local, self.remote, writes=self.writes, trust=self.trust)
         return session(self.root, self.graph(), store, code_root=self.root)
 
     def doit(self, *arguments: str) -> int:

@@ -1,4 +1,4 @@
-"""Amounts as people type and read them: sizes like 20GiB, ages like 30d."""
+"""Amounts as people type and read them: sizes like 20GiB, ages like 30d, durations."""
 
 from __future__ import annotations
 
@@ -46,6 +46,18 @@ def age_text(seconds: float) -> str:
     """Return an age in its largest unit, such as "41 s", "12 min", "3 h" or "5 d"."""
     unit = next((u for u in ("d", "h", "min") if seconds >= _SECONDS[u]), "s")
     return f"{max(0, int(seconds / _SECONDS[unit]))} {unit}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration in its two largest units, such as "12 s", "3 min 20 s" or "2 h 5 min"."""
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    large, small, units = (
+        (minutes, rest, "min s") if minutes < 60 else (*divmod(minutes, 60), "h min")
+    )
+    first, second = units.split()
+    return f"{large} {first} {small} {second}" if small else f"{large} {first}"
 
 
 def _amount(text: str, units: dict[str, int], what: str, hint: str) -> float:

@@ -1,17 +1,22 @@
 """What the processes of one run tell each other while it goes on, in memory that they share.
 
 Nothing of it is kept, and no output or key depends on it: how far each action is, which nodes have
-had their turn, and which were made while another node's action ran.
+had their turn, when and where, and which were made while another node's action ran.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_STATE, _DONE, _TOTAL, _SINCE_NS, _SINCE_DONE, _CELLS = range(6)  # of one node, int64 each
+# of one node, int64 each
+_STATE, _DONE, _TOTAL, _SINCE_NS, _SINCE_DONE, _BEGUN_NS, _ENDED_NS, _PID, _THREAD, _CELLS = range(
+    10
+)
 _OPEN, _TAKEN, _MADE = range(3)  # states; _MADE + row of the node whose action did it
 
 
@@ -22,6 +27,16 @@ class Progress:
     done: int
     total: int
     rate: float
+
+
+@dataclass(frozen=True)
+class Turn:
+    """When a node's turn began and ended, by the monotonic clock, and where: process and thread."""
+
+    begun_ns: int
+    ended_ns: int
+    pid: int
+    thread: int
 
 
 class Board:
@@ -48,14 +63,32 @@ class Board:
     def progress(self, name: str) -> Progress | None:
         """Return how far a node's action is, None if it does not say."""
         start = self._start(name)
-        _, done, total, since_ns, since_done = self._cells[start : start + _CELLS]
+        _, done, total, since_ns, since_done = self._cells[start : start + _BEGUN_NS]
         if not total:
             return None
         seconds = (time.monotonic_ns() - since_ns) / 1e9
         return Progress(done, total, (done - since_done) / seconds if seconds > 0 else 0.0)
 
+    def begin(self, name: str) -> None:
+        """Say that this thread begins the turn of a node."""
+        start = self._start(name)
+        self._cells[start + _PID] = os.getpid()
+        self._cells[start + _THREAD] = threading.get_native_id()
+        self._cells[start + _ENDED_NS] = 0
+        self._cells[start + _BEGUN_NS] = time.monotonic_ns()
+
+    def end(self, name: str) -> None:
+        """Say that the turn of a node is over."""
+        self._cells[self._start(name) + _ENDED_NS] = time.monotonic_ns()
+
+    def turn(self, name: str) -> Turn | None:
+        """Return a node's turn, None until it is over."""
+        start = self._start(name)
+        begun, ended, pid, thread = self._cells[start + _BEGUN_NS : start + _CELLS]
+        return Turn(begun, ended, pid, thread) if ended else None
+
     def take(self, name: str) -> str | None:
-        """Begin the turn of a node; return the node whose action has made it in this run, if any."""
+        """Take up a node; return the node whose action has made it in this run, if any."""
         start = self._start(name)
         state = self._cells[start + _STATE]
         self._cells[start + _STATE] = max(state, _TAKEN)

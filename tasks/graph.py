@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,10 @@ from cache.tiered import TieredStore
 from olmo.errors import OlmoError
 from tasks import matrix as matrix_file
 from tasks import provenance
+from tasks.action_output import last_lines, written_to
 from tasks.checker import ContentChecker
 from tasks.errors import BuildError
+from tasks.events import Failed
 from tasks.keys import Keys, fields
 from tasks.node import Graph, Node, producers
 from tasks.plan import PACKAGE, plan
@@ -32,6 +37,8 @@ from tasks.trust import chosen_trust
 from tasks.workspace import BUILD, Workspace, receipt_hash, receipt_path, remove
 
 LOGS = "logs"
+SHOWN = 20  # lines of an action's output that its failure shows
+DEFECT = "this is a defect of Olmill; please report it with the log"
 CODE_ROOT = Path(__file__).resolve().parents[1]
 
 Environment = Mapping[str, str]
@@ -135,29 +142,35 @@ class Decision(UptodateCalculator):  # type: ignore[misc]  # doit has no type in
 
 def run_node(current: Session, node: Node) -> dict[str, Any] | TaskFailed:
     """Realise a node as a doit action; its values say what came of it."""
-    log = current.workspace.root / BUILD / LOGS / (node.name.replace(":", "/") + ".log")
     if node.missing is not None:
-        return TaskFailed(node.missing)
+        text, _, hint = node.missing.partition("\nhint: ")
+        return NodeFailed(Failed(node.name, text, hint=hint or None, again=_again(node)))
+    log = current.workspace.root / BUILD / LOGS / (node.name.replace(":", "/") + ".log")
+    current.board.begin(node.name)
     try:
-        made = realise(
-            current.workspace,
-            current.keys,
-            node,
-            current.board,
-            current.companions,
-            rebuild=node.name in current.rebuild,
-            wanted=node.name in current.wanted,
-        )
+        # threads share the streams of their process: what they write cannot be told apart
+        with nullcontext() if current.threads else written_to(log):
+            made = realise(
+                current.workspace,
+                current.keys,
+                node,
+                current.board,
+                current.companions,
+                rebuild=node.name in current.rebuild,
+                wanted=node.name in current.wanted,
+            )
     except (BuildError, CacheError, OlmoError) as error:
-        return _failed(message(error), log)
+        return _failed(node, str(error), getattr(error, "hint", None), log)
     except Exception as error:  # noqa: BLE001  a defect of ours: its traceback belongs in the log
-        return _failed(f"{type(error).__name__}: {error}", log, hint_log=True)
-    log.unlink(missing_ok=True)
+        return _failed(node, f"{type(error).__name__}: {error}", DEFECT, log)
+    finally:
+        current.board.end(node.name)
     return {
         "key": made.keyed.key.hash,
         "receipt": receipt_hash(made.outputs),
         "how": made.how,
         "seconds": round(made.seconds, 3),
+        "bytes": sum(digest.size for digest in set(made.outputs.values())),
         "with": made.beside,
         "warnings": list(made.warnings),
         "here": made.here,
@@ -182,12 +195,27 @@ def message(error: Exception) -> str:
     return f"{error}\nhint: {hint}" if hint else str(error)
 
 
-def _failed(text: str, log: Path, *, hint_log: bool = False) -> TaskFailed:
+class NodeFailed(TaskFailed):  # type: ignore[misc]  # doit has no type information
+    """doit's failure of a task, with what there is to say of it."""
+
+    def __init__(self, failure: Failed) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def _failed(node: Node, text: str, hint: str | None, log: Path) -> NodeFailed:
+    """Fail with the error at hand; its traceback goes to the end of the log."""
+    failure = Failed(node.name, text, hint=hint, again=_again(node), output=last_lines(log, SHOWN))
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(traceback.format_exc(), encoding="utf-8")
+        with log.open("a", encoding="utf-8") as file:
+            file.write(traceback.format_exc())
     except OSError:  # the disk may be what failed
-        return TaskFailed(text)
-    if hint_log:
-        text += "\nhint: this is a defect of Olmill; please report it with the log"
-    return TaskFailed(f"{text}\nlog: {log}")
+        return NodeFailed(failure)
+    return NodeFailed(replace(failure, log=os.path.relpath(log)))
+
+
+def _again(node: Node) -> str:
+    """Return the command that runs a node again."""
+    matrix = get_var("matrix")
+    return shlex.join(["doit", *([f"matrix={matrix}"] if matrix else []), node.name])

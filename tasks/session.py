@@ -27,6 +27,7 @@ class Session:
     `selected` are the nodes that the run is to make current, `batch_records` the last successes of
     those that can be made in batches. Both, and `board`, are set before any worker is forked.
     `wanted` are the nodes whose files are to be in place. With `cached_only` nothing may be built.
+    `threads` tells whether nodes run in threads of one process.
     """
 
     workspace: Workspace
@@ -37,6 +38,7 @@ class Session:
     wanted: set[str] = field(default_factory=set)
     running: bool = False
     cached_only: bool = False
+    threads: bool = False
     selected: tuple[str, ...] = ()
     batch_records: Mapping[str, Record | None] = field(default_factory=dict)
     board: Board = field(default_factory=lambda: Board(()))

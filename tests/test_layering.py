@@ -16,6 +16,7 @@ DOIT = {
     "tasks/commands/",
     "tasks/graph.py",
     "tasks/run.py",
+    "tasks/runners.py",
 }
 OLMO_OUTSIDE_ACTIONS = {
     "tasks/commands/",
@@ -78,7 +79,7 @@ PRINTING = {"tasks/commands/", "olmo/embedded/train.py"}
 STREAMS = {  # sys.stdout and sys.stderr
     "tasks/verification_tools.py",
     "tasks/commands/",
-    "tasks/reporter.py",
+    "tasks/action_output.py",
     "tasks/run.py",
     "olmo/cli.py",
     "olmo/__main__.py",
@@ -216,12 +217,12 @@ def test_nothing_untrusted_is_executed() -> None:
         (
             "tasks.graph",
             (
-                "tvm numpy rich huggingface_hub tokenizers safetensors http.client ssl grpc obstore "
+                "tvm numpy rich psutil huggingface_hub tokenizers safetensors http.client ssl grpc obstore "
                 "cryptography"
             ),
         ),
         ("tasks.graph", "logging cache.remote concurrent.futures olmo.weights"),
-        ("tasks.run", "tvm numpy rich huggingface_hub tokenizers safetensors"),
+        ("tasks.run", "tvm numpy rich psutil huggingface_hub tokenizers safetensors"),
     ],
 )
 def test_imports_stay_light(module: str, absent: str) -> None:

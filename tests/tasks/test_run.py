@@ -1,6 +1,5 @@
 """The graph under doit, with quick actions: what runs, what is restored, what is left alone."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -331,12 +330,6 @@ def test_no_temporary_file_is_left(project: Project) -> None:
     project.doit("-n", "2")
     assert list((project.root / "build/tmp").iterdir()) == []
     assert list((project.cache / "v1/tmp").iterdir()) == []
-
-
-def test_the_log_names_every_node_that_was_touched(project: Project) -> None:
-    project.doit()
-    lines = (project.root / "build/log.jsonl").read_text().splitlines()
-    assert [json.loads(line)["how"] for line in lines] == ["built"] * 4
 
 
 def test_a_missing_source_is_one_message(

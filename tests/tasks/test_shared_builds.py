@@ -139,7 +139,7 @@ def test_what_one_machine_built_no_other_builds(
     assert two.doit(*parallel) == 0
     assert two.executed() == set()
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("plan: 4 nodes: 0 cached, 4 remote (")
+    assert lines[0].startswith("plan: 4 nodes, 0 cached, 4 remote (")
     assert lines[-1].startswith("4 nodes: 0 local, 4 remote, 0 built (")
     assert two.output("d").read_bytes() == one.output("d").read_bytes()
     assert two.doit(*parallel) == 0

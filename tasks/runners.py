@@ -1,0 +1,264 @@
+"""doit's runners around our nodes.
+
+doit decides the order and the parallelism. Before anything runs, the whole selection is assessed
+and the plan announced; after each node, its success is in the database.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from doit.exceptions import InvalidCommand, UnmetDependency
+from doit.runner import ERROR, MRunner, MThreadRunner, Runner
+
+from cache.digest import parse
+from cache.errors import CacheError
+from tasks import provenance
+from tasks.action_output import written_to
+from tasks.assess import NOT_CACHED, State
+from tasks.durations import durations
+from tasks.graph import LOGS, message
+from tasks.session import Session
+from tasks.state import ACTION, DISTRUSTED, DURATION, FORGOTTEN, MADE, NOTICES
+from tasks.workspace import BUILD, sweep
+
+if TYPE_CHECKING:
+    from tasks.interruption import Interruption
+
+THREADS_LOG = "threads.log"  # what actions in threads write: whose it is cannot be told
+
+
+class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
+    """What every kind of runner adds: the plan before, the record after each node."""
+
+    session: Session
+    asked: tuple[str, ...] = ()
+    dist: bool = True
+    cached_only: bool = False
+    final_result: int
+    _interrupted = False
+    _interruption: Interruption | None = None
+
+    def run_all(self, task_dispatcher: Any) -> int:
+        """Assess the selection, announce the plan, run."""
+        session, tasks = self.session, task_dispatcher.tasks
+        names = [name for name in tasks if name in session.workspace.graph.nodes]
+        selected = _closure(tasks, task_dispatcher.selected_tasks)
+        chosen = [name for name in names if name in selected]
+        session.rebuild = {
+            name
+            for name in chosen
+            if self.always_execute or self.dep_manager.backend.get(name, FORGOTTEN)
+        }
+        session.cached_only = self.cached_only
+        session.begin(self.dep_manager.get_values, chosen, self.asked, dist=self.dist)
+        if self.cached_only:
+            self._tell(session.workspace.shared.warnings())
+            _check_cached(session)
+        if not self.continue_:
+            _check_toolchains(session, chosen)
+        sweep(session.workspace)
+        busy = any(one.state is not State.CURRENT for one in session.decided.values())
+        if hasattr(self.reporter, "planned"):
+            known = durations(session, self.dep_manager.backend) if busy else {}
+            self.reporter.planned(session, self.jobs, known)
+        try:
+            with self._interruptible() if busy else nullcontext() as self._interruption:
+                code = int(super().run_all(task_dispatcher))
+            recorded = self.dep_manager.get_values
+            provenance.write(session, lambda name: recorded(name).get("key"), chosen)
+        finally:
+            session.workspace.store.stat.flush()
+        return code
+
+    @property
+    def jobs(self) -> int:
+        """How many nodes run at a time."""
+        return int(getattr(self, "num_process", 1))
+
+    def _interruptible(self) -> AbstractContextManager[Interruption]:
+        from tasks.interruption import interruptible  # noqa: PLC0415  (20 ms no no-op must spend)
+
+        return interruptible(getattr(self.reporter, "cut_off", lambda _signum: None))
+
+    def run_tasks(self, task_dispatcher: Any) -> None:
+        """Run; an interruption ends what runs, and leaves what is not uploaded yet."""
+        try:
+            super().run_tasks(task_dispatcher)
+        except KeyboardInterrupt as stop:
+            self._stopped(stop)
+            raise
+
+    def _stopped(self, stop: KeyboardInterrupt) -> None:
+        self._interrupted = True
+        if self._interruption is not None:
+            self._interruption.end_below()
+        if hasattr(self.reporter, "interrupted"):
+            self.reporter.interrupted(getattr(stop, "signum", signal.SIGINT))
+
+    def finish(self) -> int:
+        """End the run when the last upload has."""
+        shared = self.session.workspace.shared
+        try:
+            if hasattr(self.reporter, "uploading") and not self._interrupted:
+                self.reporter.uploading(shared.pending())
+            shared.finish(abandon=self._interrupted)
+        except CacheError as error:
+            self.final_result = self.final_result or ERROR
+            self.reporter.runtime_error(message(error))
+        except KeyboardInterrupt as stop:
+            self._stopped(stop)
+            shared.finish(abandon=True)
+            raise
+        finally:
+            shared.close()
+            self._tell(shared.warnings())
+            if hasattr(self.reporter, "settled"):
+                self.reporter.settled(durations(self.session, self.dep_manager.backend))
+            super().finish()
+        return int(self.final_result)
+
+    def _handle_task_error(self, node: Any, base_fail: Any) -> None:
+        """Let a node that waits for a failed one not turn doit's "failed" (1) into "error" (2)."""
+        before = self.final_result
+        super()._handle_task_error(node, base_fail)
+        if isinstance(base_fail, UnmetDependency):
+            self.final_result = before
+
+    def process_task_result(self, node: Any, base_fail: Any) -> None:
+        """Keep what explains and estimates, the node's Action and its time, apart from the rest."""
+        if self._interruption is not None:
+            self._interruption.check()
+        task, shared = node.task, self.session.workspace.shared
+        for key in task.values.pop(MADE, ()):
+            shared.push(parse(key))
+        for cause, keys in task.values.pop(DISTRUSTED, {}).items():
+            shared.distrust(cause, keys)
+        self._tell(task.values.pop(NOTICES, ()))
+        fields = task.values.pop(ACTION, None)
+        if fields is not None:
+            task.result = None
+            self.dep_manager.backend.set(task.name, ACTION, fields)
+        ran = task.values.pop(DURATION, None)
+        if ran is not None:
+            self.dep_manager.backend.set(task.name, DURATION, round(ran, 3))
+        super().process_task_result(node, base_fail)
+
+    def _tell(self, notices: Iterable[str]) -> None:
+        if hasattr(self.reporter, "notice"):
+            for text in notices:
+                self.reporter.notice(text)
+
+
+def _check_toolchains(session: Session, names: Iterable[str]) -> None:
+    """Refuse a run that could not finish, before it begins.
+
+    Raises InvalidCommand naming the nodes, and how the others can be built.
+    """
+    nodes = session.workspace.graph.nodes
+    lacking: dict[str, list[str]] = {}
+    for name in names:
+        why = nodes[name].missing
+        if why is not None and session.decided[name].state is not State.CURRENT:
+            lacking.setdefault(why, []).append(name)
+    if lacking:
+        told = [f"{why}\n  needed by {', '.join(found)}" for why, found in lacking.items()]
+        others = "to build what needs none of this: doit --continue, or select tasks"
+        raise InvalidCommand("\n".join([*told, others]))
+
+
+def _check_cached(session: Session) -> None:
+    """Refuse a run that would have to build something, before it begins.
+
+    Raises InvalidCommand naming the nodes, and why each would be built.
+    """
+    lacking = {
+        name: assessed.reason
+        for name, assessed in session.decided.items()
+        if assessed.state in NOT_CACHED
+    }
+    if lacking:
+        heading = f"{len(lacking)} of {len(session.decided)} nodes are in no cache"
+        told = [f"  {name} ({reason})" for name, reason in lacking.items()]
+        hint = "hint: build them where the cache is written to, or leave out --require-cached"
+        raise InvalidCommand("\n".join([f"{heading}:", *told, hint]))
+
+
+class SerialRunner(NodeRunner):
+    """One node at a time, in this process."""
+
+
+class ProcessRunner(NodeRunner, MRunner):  # type: ignore[misc]  # doit has no type information
+    """Nodes in forked children, which end when this process does."""
+
+    def run_tasks(self, task_dispatcher: Any) -> None:
+        """Run, without sharing connections with the children."""
+        self.session.workspace.shared.close()
+        super().run_tasks(task_dispatcher)
+
+    def _run_start_processes(self, job_q: Any, result_q: Any) -> list[Any]:
+        from tasks.interruption import held  # noqa: PLC0415  (as above)
+
+        with held():
+            return list(super()._run_start_processes(job_q, result_q))
+
+    def execute_task_subprocess(self, job_q: Any, result_q: Any, reporter_class: Any) -> None:
+        """Run tasks in a child until there are no more, or the parent is gone."""
+        from tasks.interruption import end_with, let_worker_be_interrupted  # noqa: PLC0415  (as above)
+
+        let_worker_be_interrupted()
+        threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+        try:
+            super().execute_task_subprocess(job_q, result_q, reporter_class)
+        finally:  # what it learned of files is not written by itself when a worker ends
+            self.session.workspace.store.stat.flush()
+
+
+class ThreadRunner(NodeRunner, MThreadRunner):  # type: ignore[misc]  # doit has no type information
+    """Nodes in threads of this process."""
+
+    def run_tasks(self, task_dispatcher: Any) -> None:
+        """Run, with one log for what all threads write."""
+        self.session.threads = True
+        log = self.session.workspace.root / BUILD / LOGS / THREADS_LOG
+        with written_to(log):
+            super().run_tasks(task_dispatcher)
+
+    def run_all(self, task_dispatcher: Any) -> int:
+        """Run; threads that do not end with the run end with the process, wherever they are."""
+        try:
+            return int(super().run_all(task_dispatcher))
+        except KeyboardInterrupt as stop:
+            os._exit(128 + getattr(stop, "signum", signal.SIGINT))
+
+
+def _closure(tasks: Any, selected: Any) -> set[str]:
+    pending, seen = list(selected or tasks), set[str]()
+    while pending:
+        name = pending.pop()
+        if name not in seen:
+            seen.add(name)
+            pending.extend(tasks[name].task_dep)
+    return seen
+
+
+def runner_class(num_process: int, par_type: str) -> type[NodeRunner]:
+    """Return what runs nodes: one at a time, in processes or in threads.
+
+    Raises InvalidCommand if there is no such form of parallelism.
+    """
+    if num_process == 0:
+        return SerialRunner
+    if par_type == "thread" or not hasattr(os, "fork"):
+        return ThreadRunner
+    if par_type != "process":
+        raise InvalidCommand(f"Invalid parallel type {par_type}")
+    # children inherit the session; spawned ones would have to load everything again
+    multiprocessing.set_start_method("fork", force=True)
+    return ProcessRunner

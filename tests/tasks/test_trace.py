@@ -1,0 +1,88 @@
+"""build/trace.json of real runs, held to the Trace Event Format."""
+
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tasks.toy import Project, Step
+
+PARALLEL = [[], ["-n", "2"], ["-n", "2", "-P", "thread"]]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    steps = {"a": Step("A", ["one.txt"]), "b": Step("B", ["a"]), "c": Step("C", ["a"])}
+    made = Project(tmp_path / "project", tmp_path / "cache", steps)
+    (made.source / "one.txt").write_text("1")
+    return made
+
+
+def events(project: Project) -> list[dict[str, Any]]:
+    found = json.loads((project.root / "build/trace.json").read_text())
+    assert set(found) == {"displayTimeUnit", "traceEvents"}
+    events: list[dict[str, Any]] = found["traceEvents"]
+    return events
+
+
+@pytest.mark.parametrize("parallel", PARALLEL)
+def test_it_is_in_the_format(project: Project, parallel: list[str]) -> None:
+    project.steps["d"] = Step("D", ["a"], fail=True)
+    project.doit("--continue", *parallel)
+    fields = {
+        "M": ["name", "ph", "pid", "tid", "args"],
+        "X": ["name", "cat", "ph", "ts", "dur", "pid", "tid", "args"],
+        "i": ["name", "cat", "ph", "ts", "s", "pid", "tid", "args"],
+    }
+    found = events(project)
+    assert {event["ph"] for event in found} == set(fields)
+    for event in found:
+        assert list(event) == fields[event["ph"]]
+        numbers = [event[name] for name in ("pid", "tid", "ts", "dur") if name in event]
+        assert all(isinstance(number, int) and number >= 0 for number in numbers)
+    named = {(e["name"], e["pid"], e["tid"]) for e in found if e["ph"] == "M"}
+    lanes = {(event["pid"], event["tid"]) for event in found if event["ph"] != "M"}
+    assert all(("thread_name", *lane) in named for lane in lanes)
+    assert {pid for pid, _ in lanes} == {pid for name, pid, _ in named if name == "process_name"}
+    times = [event["ts"] for event in found if "ts" in event]
+    assert times == sorted(times)
+
+
+@pytest.mark.parametrize("parallel", PARALLEL)
+def test_each_node_is_a_slice_on_the_lane_where_it_ran(
+    project: Project, parallel: list[str]
+) -> None:
+    project.doit(*parallel)
+    slices = {event["name"]: event for event in events(project) if event["ph"] == "X"}
+    assert set(slices) == {"decide", "step:a", "step:b", "step:c"}
+    args = slices["step:b"]["args"]
+    assert (args["how"], args["bytes"]) == ("built", 3)
+    assert len(args["key"]) == 64
+    ends = slices["step:a"]["ts"] + slices["step:a"]["dur"]
+    assert all(slices[name]["ts"] >= ends for name in ("step:b", "step:c"))
+    lanes = Counter(
+        (slices[f"step:{name}"]["pid"], slices[f"step:{name}"]["tid"]) for name in "abc"
+    )
+    main = (slices["decide"]["pid"], slices["decide"]["tid"])
+    assert (main in lanes) == (not parallel)
+    assert len(lanes) <= 2
+    for lane in lanes:  # slices of one lane do not overlap
+        own = sorted(
+            (event["ts"], event["ts"] + event["dur"])
+            for event in slices.values()
+            if (event["pid"], event["tid"]) == lane
+        )
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(own))
+
+
+def test_a_run_without_work_leaves_that_of_the_last_build(project: Project) -> None:
+    project.doit()
+    before = (project.root / "build/trace.json").read_bytes()
+    project.doit()
+    assert (project.root / "build/trace.json").read_bytes() == before
+    project.doit("-a")
+    assert (project.root / "build/trace.json").read_bytes() != before
+    assert not list((project.root / "build").glob("*.tmp"))

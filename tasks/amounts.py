@@ -50,14 +50,14 @@ def age_text(seconds: float) -> str:
 
 def duration_text(seconds: float) -> str:
     """Return a duration in its two largest units, such as "12 s", "3 min 20 s" or "2 h 5 min"."""
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{rest} s"
-    large, small, units = (
-        (minutes, rest, "min s") if minutes < 60 else (*divmod(minutes, 60), "h min")
-    )
-    first, second = units.split()
-    return f"{large} {first} {small} {second}" if small else f"{large} {first}"
+    rest, units = round(seconds), ("h", "min", "s")
+    first = next((place for place, unit in enumerate(units) if rest >= _SECONDS[unit]), -1)
+    words = []
+    for unit in units[first:][:2]:
+        count, rest = divmod(rest, _SECONDS[unit])
+        if count or not words:
+            words.append(f"{count} {unit}")
+    return " ".join(words)
 
 
 def _amount(text: str, units: dict[str, int], what: str, hint: str) -> float:

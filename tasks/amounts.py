@@ -52,7 +52,7 @@ def duration_text(seconds: float) -> str:
     """Return a duration in its two largest units, such as "12 s", "3 min 20 s" or "2 h 5 min"."""
     rest, units = round(seconds), ("h", "min", "s")
     first = next((place for place, unit in enumerate(units) if rest >= _SECONDS[unit]), -1)
-    words = []
+    words: list[str] = []
     for unit in units[first:][:2]:
         count, rest = divmod(rest, _SECONDS[unit])
         if count or not words:

@@ -7,6 +7,7 @@ grammar of the key, and why each part is in it, is docs/keys.md.
 from __future__ import annotations
 
 import itertools
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from cache.merkle import Tree
 
 
+# The name of a builder: in signatures, in tables, on terminals.
+BUILDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/+-]{0,99}", re.ASCII)
 METADATA = 9  # field of an ActionResult: its ExecutedActionMetadata
 _RUN_START, _RUN_END, _RUN_TIME = 7, 8, 12  # fields of that
 _NANOS = 10**9
@@ -66,6 +69,11 @@ class Signature:
     builder: str
     signer: bytes
     value: bytes
+
+    def is_well_formed(self) -> bool:
+        """Return whether each part could be what it is said to be, and shown to people."""
+        sizes = (len(self.signer), len(self.value))
+        return sizes == (32, 64) and BUILDER.fullmatch(self.builder) is not None
 
 
 @dataclass(frozen=True)

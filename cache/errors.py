@@ -65,6 +65,11 @@ class Interrupted(RemoteUnavailable):
         self.after = after
 
 
+def said(text: str, most: int) -> str:
+    """Return the beginning of what a server said, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in text[:most]).rstrip()
+
+
 def unavailable(
     error: OSError, path: str | os.PathLike[str], *, store: bool = True
 ) -> StoreUnavailable:

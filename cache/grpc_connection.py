@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from cache import remote_execution_pb2 as reapi
-from cache.errors import CorruptBlob, Interrupted, MissingBlob, RemoteUnavailable
+from cache.errors import CorruptBlob, Interrupted, MissingBlob, RemoteUnavailable, said
 from cache.transport import MAX_ENTRY_BYTES, SLOWEST
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ class Connection:
         if code is grpc.StatusCode.NOT_FOUND:
             return MissingBlob(f"{f'blob {digest}' if digest else 'it'} is not there")
         text = f"{self.address}: {code.name.lower().replace('_', ' ')}"
-        said = "".join(c if c.isprintable() else " " for c in details[:120])
-        text += f" ({said})" if said else ""
+        text += f" ({said(details, 120)})" if details else ""
         if code in _FORBIDDEN:
             return RemoteUnavailable(text, "check the token, the netrc file or the certificate")
         if code in PASSING:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cache import parallel, streaming
-from cache.errors import CorruptBlob, Interrupted, MissingBlob, RemoteUnavailable
+from cache.errors import CorruptBlob, Interrupted, MissingBlob, RemoteUnavailable, said
 from cache.timed_socket import TimedSocket
 from cache.transport import MAX_ENTRY_BYTES
 
@@ -178,7 +178,7 @@ class HttpTransport:
         return target
 
     def _refusal(self, response: http.client.HTTPResponse) -> RemoteUnavailable:
-        text = f"{self.address}: {response.status} {response.reason[:80]}".rstrip()
+        text = f"{self.address}: {response.status} {said(response.reason, 80)}".rstrip()
         if response.status in _BUSY:
             after = response.headers.get("Retry-After", "")
             return Interrupted(

@@ -22,6 +22,8 @@ from cache.transport import MAX_ENTRY_BYTES, SLOWEST
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from obstore import GetResult
+
     from cache.digest import Digest
 
 _CHECK = "check the address and the AWS_* variables (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, …)"
@@ -78,7 +80,7 @@ class S3Transport:
                     if found.meta["size"] != digest.size:
                         size = found.meta["size"]
                         raise CorruptBlob(f"blob {digest}: the server has {size} bytes")
-                    data = bytes(found.bytes())
+                    data = _content(found, piece[1] - piece[0])
             except FileNotFoundError:
                 raise MissingBlob(f"blob {digest} is not there") from None
             except Interrupted:  # perhaps because there is nothing where the piece would be
@@ -119,7 +121,7 @@ class S3Transport:
                 found = obstore.get(self._store, f"ac/{key.hash}")
                 if found.meta["size"] > MAX_ENTRY_BYTES:
                     raise CorruptBlob(f"{found.meta['size']} bytes are too many")
-                return bytes(found.bytes())
+                return _content(found, found.meta["size"])
         except FileNotFoundError:
             return None
 
@@ -163,6 +165,17 @@ class S3Transport:
             raise RemoteUnavailable(f"{self.address}: {_kind(error)}", _CHECK) from None
         except (exceptions.BaseError, OSError) as error:
             raise Interrupted(f"{self.address}: {_kind(error)}", _CHECK) from None
+
+
+def _content(found: GetResult, size: int) -> bytes:
+    """Return the body of an answer, which may have more bytes than it says; none of those is kept."""
+    parts, left = [], size
+    for part in found.stream(min_chunk_size=_PIECE):
+        left -= len(part)
+        if left < 0:
+            raise CorruptBlob(f"more bytes than the {size} that the server said")
+        parts.append(bytes(part))
+    return b"".join(parts)
 
 
 def _blob(digest: Digest) -> str:

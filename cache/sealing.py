@@ -141,9 +141,15 @@ def _signatures(metadata: Iterable[tuple[bytes, bytes]]) -> tuple[Signature, ...
     found = [wire.parse(value) for kind, value in metadata if kind == _SIGNATURE_TYPE]
     if len(found) > MAX_SIGNATURES:
         raise CorruptBlob(f"a result with more than {MAX_SIGNATURES} signatures")
-    return tuple(
-        Signature(
-            wire.string(one, _BUILDER), wire.message(one, _SIGNER), wire.message(one, _SIGNATURE)
-        )
-        for one in found
+    return tuple(map(_signature, found))
+
+
+def _signature(fields: wire.Fields) -> Signature:
+    found = Signature(
+        wire.string(fields, _BUILDER),
+        wire.message(fields, _SIGNER),
+        wire.message(fields, _SIGNATURE),
     )
+    if not found.is_well_formed():
+        raise CorruptBlob("a result with a signature that is none")
+    return found

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache.action import Signature, encode_result
+from cache.action import BUILDER, Signature, encode_result
 from cache.errors import CacheError
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 DOMAIN = "olmill-result-1"  # in no other kind of message, and another one when the grammar changes
 KEY_BYTES = 32
 
-_BUILDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/+-]{0,99}", re.ASCII)
 _MAX_FILE = 1 << 16  # bytes of a file with a private key
 _FORMS = "an ed25519 private key: PEM (PKCS 8), or its 32 bytes in base64"
 _MAKE = "make one: doit cache keygen FILE"
@@ -85,7 +83,7 @@ def check_builder(name: str) -> None:
         CacheError: it is not of 1 to 100 letters, digits and `._@:/+-`, the first of them a
             letter or a digit.
     """
-    if _BUILDER.fullmatch(name) is None:
+    if BUILDER.fullmatch(name) is None:
         raise CacheError(
             f"not the name of a builder: {name[:120]!r}",
             "use up to 100 letters, digits and ._@:/+- and begin with a letter or a digit",

@@ -1,6 +1,7 @@
 """Whatever a remote cache answers, the artifacts are right: rebuilt, or refused with a message."""
 
 import itertools
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,7 @@ ANY = {
     "too many": lambda _: cut(
         response(status="429 Too Many Requests", headers="Retry-After: 999999\r\n")
     ),
+    "terminal codes": lambda _: cut(response(status="403 \x1b]0;x\x07\x1b[2J\x9b")),
     "teapot": lambda _: cut(response(status="418 I'm a teapot")),
     "to itself": lambda _: cut(response(status="302 Found", headers="Location: ?\r\n")),
     "to a file": lambda _: cut(
@@ -129,10 +131,12 @@ class World:
     project: Project
 
 
-def machine(place: Path, address: str, keys: dict[str, Digest], *, writes: bool) -> Project:
+def machine(
+    place: Path, address: str, keys: dict[str, Digest], *, writes: bool, seconds: float = 30.0
+) -> Project:
     project = Project(place / "project", place / "cache", dict(STEPS), writes=writes)
     (project.source / "one.txt").write_text("1")
-    transport = HttpTransport(address, Credentials("secret"))
+    transport = HttpTransport(address, Credentials("secret"), seconds)
     backoff = Backoff(attempts=2, sleep=lambda _: None)
     store = RemoteStore(RetryingTransport(transport, backoff))
     put_result = store.put_result
@@ -175,6 +179,7 @@ def check(world: World, capsys: pytest.CaptureFixture[str]) -> str:
     ]
     shown = capsys.readouterr().err
     assert "Traceback" not in shown
+    assert "".join(shown.splitlines()).isprintable()
     assert "secret" not in shown
     return shown
 
@@ -198,6 +203,50 @@ def test_any_answer(
     shown = check(world, capsys)
     assert f"warning: {world.server.address}: " in shown
     assert "b" in world.project.executed()
+
+
+@pytest.mark.parametrize("place", ["/cas/", "/ac/"])
+def test_a_slow_drip(
+    tmp_path: Path,
+    honest: tuple[dict[str, bytes], dict[str, Digest]],
+    capsys: pytest.CaptureFixture[str],
+    place: str,
+) -> None:
+    """Never silent for long, and never done."""
+    ended = threading.Event()
+    with hostile() as server:
+        server.files = dict(honest[0])
+
+        def attack(request: Request) -> Parts | None:
+            if request.method != "GET" or not request.path.startswith(place):
+                return None
+            return drip()
+
+        def drip() -> Parts:
+            yield b"HTTP/1.1 200 OK\r\n"
+            while not ended.wait(0.01):
+                yield b"X"
+
+        server.attack = attack
+        project = machine(tmp_path, server.address, {}, writes=False, seconds=1.0)
+        shown = check(World(server, {}, project), capsys)
+        assert "gives no answer in time: going on without the remote cache" in shown
+        assert "b" in project.executed()
+        ended.set()
+
+
+@pytest.mark.parametrize("name", ANY)
+def test_any_answer_to_an_upload(
+    world: World, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """What was built is right, also where it could not be given to others."""
+    world.project.writes = True
+    world.server.files.clear()
+    world.server.attack = lambda request: (
+        ANY[name](request.body) if request.method == "PUT" else None
+    )
+    assert "nothing more is written to the remote cache" in check(world, capsys)
+    assert world.project.executed() == {"a", "b"}
 
 
 @pytest.mark.parametrize(

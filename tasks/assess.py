@@ -6,6 +6,7 @@ has a result or needs a build. Downstream of a build nothing is known, and nothi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -30,6 +31,10 @@ class State(Enum):
 
 
 NOT_CACHED = (State.STALE, State.WAITING, State.BROKEN)  # has to be built, as far as is known
+
+
+NEVER_BUILT = "never built here"
+KEY_CHANGED = "its key changed"
 
 
 @dataclass(frozen=True)
@@ -70,15 +75,17 @@ def assess(
     recorded: Recorded,
     *,
     only: Collection[str] | None = None,
-    rebuild: Collection[str] = (),
+    rebuild: Mapping[str, str] | None = None,
     wanted: Collection[str] = (),
 ) -> dict[str, Assessment]:
     """Assess every node, or the nodes `only` names and all that they read, producers first.
 
-    Those in `wanted` need their files; any other node whose result is known elsewhere needs none.
+    `rebuild` are nodes that are to run again whatever is known, with the reason. Those in `wanted`
+    need their files; any other node whose result is known elsewhere needs none.
     """
     nodes = workspace.graph.nodes
     names = set(nodes) if only is None else upstream(workspace, only)
+    again = rebuild or {}
     found: dict[str, Assessment] = {}
 
     def outputs_of(selection: Selection) -> Mapping[str, Digest]:
@@ -97,7 +104,7 @@ def assess(
             reason = f"unknown until {(broken or waiting)[0]} is built"
             return _Checked(Assessment(node, State.WAITING, reason))
         return _check(
-            workspace, keys, node, outputs_of, recorded(name), name in rebuild, name in wanted
+            workspace, keys, node, outputs_of, recorded(name), again.get(name), name in wanted
         )
 
     # Nodes that do not depend on each other are looked up together: one round trip, not many.
@@ -116,7 +123,7 @@ def assess_one(
     outputs_of: OutputsOf,
     recorded: Record | None,
     *,
-    rebuild: bool = False,
+    rebuild: str | None = None,
     wanted: bool = True,
 ) -> Assessment:
     """Assess a node whose producers' outputs are all known."""
@@ -138,7 +145,7 @@ def _check(
     node: Node,
     outputs_of: OutputsOf,
     recorded: Record | None,
-    rebuild: bool,
+    rebuild: str | None,
     wanted: bool,
 ) -> _Checked:
     """Assess a node by what is in the project."""
@@ -146,8 +153,8 @@ def _check(
         keyed = keys.keyed(node, outputs_of)
     except BuildError as error:
         return _Checked(Assessment(node, State.BROKEN, str(error)))
-    if rebuild:
-        return _Checked(Assessment(node, State.STALE, "asked to run again", keyed))
+    if rebuild is not None:
+        return _Checked(Assessment(node, State.STALE, rebuild, keyed))
     receipt = read_receipt(workspace, node.name)
     last = recorded if recorded and recorded.key == keyed.key.hash else None
     believed = last is not None and workspace.shared.trust.still_believes(last.vouchers)
@@ -156,11 +163,13 @@ def _check(
         wrong = [] if elsewhere else damaged(workspace, node, receipt)
         if not wrong:
             return _Checked(Assessment(node, State.CURRENT, "", keyed, receipt))
-        reason = f"output {wrong[0]} is missing or changed"
+        there = os.path.lexists(workspace.root / node.destination / wrong[0])
+        others = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        reason = f"output {wrong[0]} {'has changed' if there else 'is missing'}{others}"
     elif recorded is None:
-        reason = "never built here"
+        reason = NEVER_BUILT
     elif last is None:
-        reason = "its key changed"
+        reason = KEY_CHANGED
     elif not believed:
         reason = "no trusted key vouches for it"
     else:

@@ -1,21 +1,36 @@
-"""Why a node is stale: the fields in which its Action differs from the recorded one.
+"""Why a node is stale, or was made: a tree of reasons.
 
-An input that may change because its producer has to run leads on to that producer, so that a
-reason is a chain down to its root causes. What cannot be known before a build is said to be so.
+The reasons of a node are the fields in which its Action differs from the recorded one. An input
+that may change because its producer has to run leads on to that producer, and one that has changed
+because its producer was made again to the reason for that, so that a reason is a chain down to its
+root causes. Of a node whose key is not known yet, what is known of it is compared; what cannot be
+known before a build is said to be so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+from cache.digest import Digest
 from tasks.assess import Assessment, State
+from tasks.history import Cause, causes, changes, told
 from tasks.keys import fields
-from tasks.node import producers
+from tasks.node import Selection, producers
 from tasks.session import Session
+from tasks.state import ACTION, StateDB
+from tasks.workspace import source_outputs
 
-Fields = Mapping[str, str]
-SHORT = 40  # longer values are said to have changed, not shown
+_NEEDS: Mapping[State, str] = {
+    State.CACHED: "will be restored from the store",
+    State.REMOTE: "is in the remote cache",
+    State.STALE: "has to be built",
+}
+_WAS: Mapping[str, str] = {
+    "built": "was built",
+    "local": "was restored from the store",
+    "remote": "was found in the remote cache",
+}
 
 
 @dataclass(frozen=True)
@@ -26,27 +41,14 @@ class Reason:
     because: tuple[Reason, ...] = ()
 
 
-def why(session: Session, recorded: Callable[[str], Fields | None], name: str) -> Reason:
-    """Explain the state of node `name`, after `session.decide`; `recorded` gives old fields."""
-    return _node(session, recorded, name, seen=set())
+def why(session: Session, state: StateDB, name: str) -> Reason:
+    """Explain what node `name` needs, after `session.decide`."""
+    return _Explainer(session, state).needs(name)
 
 
-def differences(old: Fields, new: Fields) -> list[str]:
-    """Name the fields in which two Actions of a node differ, in words."""
-    found = []
-    for field in sorted(old.keys() | new.keys()):
-        before, after = old.get(field), new.get(field)
-        if before == after:
-            continue
-        if before is None:
-            found.append(f"{field} added")
-        elif after is None:
-            found.append(f"{field} removed")
-        elif field.startswith(("input ", "code ")) or max(len(before), len(after)) > SHORT:
-            found.append(f"{field} changed")
-        else:
-            found.append(f"{field} {before} → {after}")
-    return found
+def why_last(session: Session, state: StateDB, name: str) -> Reason:
+    """Explain why node `name` was made when it last was, by what was recorded then."""
+    return _Explainer(session, state).was_made(name)
 
 
 def draw(reason: Reason) -> str:
@@ -60,67 +62,72 @@ def draw(reason: Reason) -> str:
     return "\n".join(lines)
 
 
-def _node(
-    session: Session, recorded: Callable[[str], Fields | None], name: str, seen: set[str]
-) -> Reason:
-    assessed = session.decided[name]
-    if assessed.state is State.CURRENT:
-        return Reason(f"{name} is up to date")
-    if name in seen:
-        return Reason(f"{name} (see above)")
-    seen.add(name)
-    if assessed.state is State.BROKEN:
-        return Reason(f"{name} cannot be built: {assessed.reason}")
-    if assessed.state is State.WAITING:
-        return Reason(f"{name} is {assessed.reason}", _producers(session, recorded, name, seen))
-    words = {
-        State.CACHED: "will be restored from the store",
-        State.REMOTE: "is in the remote cache",
-        State.STALE: "has to be built",
-    }
-    text = f"{name} {words[assessed.state]}"
-    return Reason(text, tuple(_causes(session, recorded, assessed, seen)))
+class _Explainer:
+    """Explains nodes of one session, each once."""
 
+    def __init__(self, session: Session, state: StateDB) -> None:
+        self._session = session
+        self._state = state
+        self._seen: set[str] = set()
 
-def _producers(
-    session: Session, recorded: Callable[[str], Fields | None], name: str, seen: set[str]
-) -> tuple[Reason, ...]:
-    nodes = session.workspace.graph.nodes
-    stale = [
-        producer
-        for producer in producers(nodes[name])
-        if producer in nodes and session.decided[producer].outputs is None
-    ]
-    return tuple(_node(session, recorded, producer, seen) for producer in stale)
+    def needs(self, name: str) -> Reason:
+        """Explain what a node needs now."""
+        assessed = self._session.decided[name]
+        if assessed.state is State.CURRENT:
+            return Reason(f"{name} is up to date")
+        if name in self._seen:
+            return Reason(f"{name} (see above)")
+        self._seen.add(name)
+        if assessed.state is State.BROKEN:
+            return Reason(f"{name} cannot be built: {assessed.reason}")
+        if assessed.state is State.WAITING:
+            return Reason(f"{name} is {assessed.reason}", self._before_its_key(assessed))
+        old = self._state.get(name, ACTION)
+        found = causes(self._session.workspace, assessed, old)
+        return Reason(f"{name} {_NEEDS[assessed.state]}", tuple(map(self._cause, found)))
 
+    def was_made(self, name: str, until: int | None = None) -> Reason:
+        """Explain why a node was made; not by a run after the one numbered `until`."""
+        found = told(self._state, name)
+        if found is None or (until is not None and found.run > until):
+            return Reason(f"why {name} was made is not recorded")
+        if name in self._seen:
+            return Reason(f"{name} (see above)")
+        self._seen.add(name)
+        because = [
+            Reason(one.text, (self.was_made(one.producer, found.run),) if one.producer else ())
+            for one in found.causes
+        ]
+        return Reason(f"{name} {_WAS[found.how]}", tuple(because))
 
-def _causes(
-    session: Session,
-    recorded: Callable[[str], Fields | None],
-    assessed: Assessment,
-    seen: set[str],
-) -> list[Reason]:
-    old = recorded(assessed.node.name)
-    if old is None or assessed.keyed is None:
-        return [Reason(assessed.reason)]
-    found = []
-    for difference in differences(old, fields(assessed.keyed)):
-        text = difference
-        producer = _producer_of(assessed, text)
-        behind: tuple[Reason, ...] = ()
-        if producer is not None and producer in session.decided:
-            known = session.decided[producer]
-            if known.state is not State.CURRENT:
-                behind = (_node(session, recorded, producer, seen),)
-            else:
-                text += f", made by {producer}"
-        found.append(Reason(text, behind))
-    return found or [Reason(assessed.reason)]
+    def _cause(self, cause: Cause) -> Reason:
+        """Follow a cause to the node that is behind it: to what that needs, or why it was made."""
+        producer = cause.producer
+        if producer is None:
+            return Reason(cause.text)
+        known = self._session.decided.get(producer)
+        if known is not None and known.state is not State.CURRENT:
+            return Reason(cause.text, (self.needs(producer),))
+        return Reason(cause.text, (self.was_made(producer),))
 
+    def _before_its_key(self, assessed: Assessment) -> tuple[Reason, ...]:
+        """Explain a node whose key is not known: its producers, and what else of it has changed."""
+        node, decided = assessed.node, self._session.decided
+        names = producers(node)
+        unknown = {name for name in names if name in decided and decided[name].outputs is None}
+        because = [self.needs(name) for name in names if name in unknown]
+        old = self._state.get(node.name, ACTION)
+        if old is not None:
+            rest = tuple(given for given in node.inputs if given.producer not in unknown)
+            keyed = self._session.keys.keyed(replace(node, inputs=rest), self._outputs_of)
+            inputs = {field for field in old if field.startswith("input ")}
+            found = changes(self._session.workspace, keyed, old, inputs - fields(keyed).keys())
+            because += map(self._cause, found)
+        return tuple(because)
 
-def _producer_of(assessed: Assessment, text: str) -> str | None:
-    if not text.startswith("input ") or assessed.keyed is None:
-        return None
-    place = text.removeprefix("input ").rpartition(" ")[0]
-    given = assessed.keyed.inputs.get(place)
-    return None if given is None else given.producer
+    def _outputs_of(self, selection: Selection) -> Mapping[str, Digest]:
+        workspace = self._session.workspace
+        source = workspace.graph.sources.get(selection.producer)
+        if source is not None:
+            return source_outputs(workspace, source, selection)
+        return self._session.decided[selection.producer].outputs or {}

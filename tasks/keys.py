@@ -135,7 +135,7 @@ def made(result: ActionResult) -> Mapping[str, Digest]:
 
 def fields(keyed: Keyed) -> dict[str, str]:
     """Flatten everything the key depends on: name of the part → its value or digest."""
-    found = {"action": keyed.node.action}
+    found = {"key schema": KEY_SCHEMA.decode(), "action": keyed.node.action}
     params = json.loads(keyed.node.params)
     for name, value in sorted(params.items()):
         found[f"parameter {name}"] = value if isinstance(value, str) else canonical_json(value)

@@ -24,8 +24,9 @@ from tasks.action_output import written_to
 from tasks.assess import NOT_CACHED, State
 from tasks.durations import durations
 from tasks.graph import LOGS, message
+from tasks.history import begin_run, tell
 from tasks.session import Session
-from tasks.state import ACTION, DISTRUSTED, DURATION, FORGOTTEN, MADE, NOTICES
+from tasks.state import ACTION, DISTRUSTED, DURATION, MADE, NOTICES, to_run_again
 from tasks.workspace import BUILD, sweep
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
     cached_only: bool = False
     final_result: int
     _interrupted = False
+    _number = 0  # of this run, once it has made something
     _interruption: Interruption | None = None
 
     def run_all(self, task_dispatcher: Any) -> int:
@@ -51,11 +53,9 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
         names = [name for name in tasks if name in session.workspace.graph.nodes]
         selected = _closure(tasks, task_dispatcher.selected_tasks)
         chosen = [name for name in names if name in selected]
-        session.rebuild = {
-            name
-            for name in chosen
-            if self.always_execute or self.dep_manager.backend.get(name, FORGOTTEN)
-        }
+        session.rebuild = to_run_again(self.dep_manager.backend, chosen)
+        if self.always_execute:
+            session.rebuild |= dict.fromkeys(chosen, "asked to run again")
         session.cached_only = self.cached_only
         session.begin(self.dep_manager.get_values, chosen, self.asked, dist=self.dist)
         if self.cached_only:
@@ -132,10 +132,12 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
             self.final_result = before
 
     def process_task_result(self, node: Any, base_fail: Any) -> None:
-        """Keep what explains and estimates, the node's Action and its time, apart from the rest."""
+        """Keep what explains and estimates, a node's Action, why it was made and its time, apart."""
         if self._interruption is not None:
             self._interruption.check()
-        task, shared = node.task, self.session.workspace.shared
+        task, state = node.task, self.dep_manager.backend
+        workspace = self.session.workspace
+        shared = workspace.shared
         for key in task.values.pop(MADE, ()):
             shared.push(parse(key))
         for cause, keys in task.values.pop(DISTRUSTED, {}).items():
@@ -144,10 +146,14 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
         fields = task.values.pop(ACTION, None)
         if fields is not None:
             task.result = None
-            self.dep_manager.backend.set(task.name, ACTION, fields)
+            self._number = self._number or begin_run(state)
+            tell(
+                workspace, state, self._number, task.values["how"], self.session.decided[task.name]
+            )
+            state.set(task.name, ACTION, fields)
         ran = task.values.pop(DURATION, None)
         if ran is not None:
-            self.dep_manager.backend.set(task.name, DURATION, round(ran, 3))
+            state.set(task.name, DURATION, round(ran, 3))
         super().process_task_result(node, base_fail)
 
     def _tell(self, notices: Iterable[str]) -> None:

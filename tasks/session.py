@@ -28,13 +28,14 @@ class Session:
     those that can be made in batches. Both, and `board`, are set before any worker is forked.
     `wanted` are the nodes whose files are to be in place. With `cached_only` nothing may be built.
     `threads` tells whether nodes run in threads of one process.
+    `rebuild` are the nodes that run again whatever is known, with the reason.
     """
 
     workspace: Workspace
     keys: Keys
     matrix: Matrix | None = None
     decided: dict[str, Assessment] = field(default_factory=dict)
-    rebuild: set[str] = field(default_factory=set)
+    rebuild: dict[str, str] = field(default_factory=dict)
     wanted: set[str] = field(default_factory=set)
     running: bool = False
     cached_only: bool = False
@@ -115,7 +116,7 @@ class Session:
                 node,
                 lambda selection: outputs_of(self.workspace, selection),
                 record(values),
-                rebuild=node.name in self.rebuild,
+                rebuild=self.rebuild.get(node.name),
                 wanted=node.name in self.wanted,
             )
         return known.state is State.CURRENT
@@ -146,7 +147,7 @@ class Session:
                 other,
                 lambda selection: outputs_of(self.workspace, selection),
                 self.batch_records[name],
-                rebuild=name in self.rebuild,
+                rebuild=self.rebuild.get(name),
                 wanted=name in self.wanted,
             )
             if assessed.state is State.STALE and assessed.keyed is not None:

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import sqlite3
 import weakref
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 FORGOTTEN = "forgotten:"
 ACTION = "action:"  # fields of the Action, of the last success
 DURATION = "duration:"  # seconds that the action ran
-_ASIDE = (ACTION, DURATION)  # what deciding does not need: read when asked for, never forgotten
+REASON = "reason:"  # why and how it was made, for `doit why --last`
+RUN = "run:"  # of no task: the number of the last run that made anything
+_ASIDE = (
+    ACTION,
+    DURATION,
+    REASON,
+    RUN,
+)  # what deciding does not need: read when asked for, never forgotten
 MADE = "made:"  # keys of the results that came to be, told to the runner and not kept
 DISTRUSTED = "distrusted:"  # keys of results that are not believed, told and not kept likewise
 NOTICES = "notices:"  # what the remote cache gave cause to say, told to the runner and not kept
@@ -125,3 +133,8 @@ class StateDB:
     def dump(self) -> None:
         """Close the database: all successes are in it already."""
         self._connection.close()
+
+
+def to_run_again(state: StateDB, names: Iterable[str]) -> dict[str, str]:
+    """Return those of the nodes that `doit forget` marked, with the reason in words."""
+    return {name: "forgotten: it runs again" for name in names if state.get(name, FORGOTTEN)}

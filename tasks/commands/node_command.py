@@ -18,6 +18,7 @@ from cache.tiered import TieredStore
 from olmo.errors import unknown
 from tasks.graph import message
 from tasks.session import Session
+from tasks.state import to_run_again
 
 JSON = {
     "name": "as_json",
@@ -51,6 +52,7 @@ class NodeCommand(DoitCmdBase):  # type: ignore[misc]  # doit has no type inform
         """Assess the nodes that the arguments name, or all of them."""
         if names:
             names = [found for name in names for found in self._expand(session, name)]
+        session.rebuild = to_run_again(self.dep_manager.backend, session.workspace.graph.nodes)
         try:
             decided = session.decide(self.dep_manager.get_values, names or None, names)
         except CacheError as error:

@@ -22,6 +22,7 @@ from olmo.errors import OlmoError
 from tasks import matrix as matrix_file
 from tasks import provenance
 from tasks.action_output import last_lines, written_to
+from tasks.annotations import annotated
 from tasks.checker import ContentChecker
 from tasks.errors import BuildError
 from tasks.events import Failed
@@ -61,7 +62,7 @@ def open_session(root: Path, environment: Environment = os.environ) -> Session:
         store = open_store(cache_directory(environment), remote, environment, trust)
         return session(root, plan(matrix), store, matrix=matrix)
     except (BuildError, CacheError, OlmoError) as error:
-        raise InvalidDodoFile(message(error)) from None
+        raise InvalidDodoFile(annotated(message(error), environment, path)) from None
 
 
 def session(

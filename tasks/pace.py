@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from statistics import fmean
 
 from tasks.assess import State
 from tasks.events import Current, Event, Failed, Finished, Ignored, NotRun, Planned, Started
@@ -52,7 +51,7 @@ class Pace:
         if name in self._known:
             return self._known[name]
         alike = self._kinds.get(_kind(name))
-        return fmean(alike) if alike else None
+        return sum(alike) / len(alike) if alike else None
 
     def left_of(self, name: str) -> float | None:
         """Return the seconds that a node has left, None if nothing is known or it takes longer."""

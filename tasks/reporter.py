@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TextIO
 
+from tasks.annotations import in_github
 from tasks.assess import State
 from tasks.console import Console
 from tasks.event_log import EventLog
@@ -72,10 +73,16 @@ class NodeReporter:
 
     def _choose(self, session: Session) -> list[Listener]:
         """Return who is to hear of the run."""
-        root = session.workspace.root
+        root, board = session.workspace.root, session.board
+        github = in_github(os.environ)
         style = style_of(self._out, os.environ)
-        self._console = Console(self._out, style, session.board, annotated=False)
-        return [self._console, EventLog(root), Trace(root, session.board, self._begun_ns)]
+        self._console = Console(self._out, style, board, annotated=github)
+        listeners: list[Listener] = [self._console]
+        if github:
+            from tasks.github import GitHub  # noqa: PLC0415  (what only CI needs)
+
+            listeners.append(GitHub(self._console.write, os.environ))
+        return [*listeners, EventLog(root), Trace(root, board, self._begun_ns)]
 
     def notice(self, text: str) -> None:
         """Say something of the whole run, once."""

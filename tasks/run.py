@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from contextlib import ExitStack
@@ -10,11 +11,13 @@ from typing import Any, TextIO
 
 from doit import cmd_run
 from doit.control import TaskControl
+from doit.exceptions import InvalidCommand
 from doit.runner import ERROR
 from doit.task import Stream
 
 from cache.errors import CacheError
 from tasks.action_output import apart
+from tasks.annotations import annotated, in_github
 from tasks.graph import message
 from tasks.runners import runner_class
 from tasks.session import Session
@@ -53,6 +56,10 @@ class Run(cmd_run.Run):  # type: ignore[misc]  # doit has no type information
         """Run; an interruption ends with 128 and the number of its signal, and keeps what is done."""
         try:
             return int(super().execute(params, args))
+        except InvalidCommand as error:
+            if not in_github(os.environ):
+                raise
+            raise InvalidCommand(annotated(str(error), os.environ)) from None
         except CacheError as error:
             sys.stderr.write(f"error: {message(error)}\n")
             return int(ERROR)

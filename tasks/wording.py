@@ -35,10 +35,18 @@ def plan_line(event: Planned, seconds: float | None) -> str:
 
 def finished_line(event: Finished, style: Style) -> str:
     """Say what came of a node."""
-    took = ""
-    if event.how not in ("local", "remote"):
-        took = f" ({f'with {event.beside}' if event.beside else f'{event.seconds:.1f} s'})"
-    return f"{style.good(event.how.ljust(6))} {event.name}{took}"
+    return f"{style.good(event.how.ljust(6))} {event.name}{_took(event)}"
+
+
+def finished_words(event: Finished) -> str:
+    """Say what came of a node, without its name."""
+    return event.how + _took(event)
+
+
+def _took(event: Finished) -> str:
+    if event.how in ("local", "remote"):
+        return ""
+    return f" ({f'with {event.beside}' if event.beside else f'{event.seconds:.1f} s'})"
 
 
 def failure_text(event: Failed, style: Style) -> str:

@@ -89,6 +89,7 @@ STREAMS = {  # sys.stdout and sys.stderr
 ENVIRONMENT = {
     "tasks/graph.py",
     "tasks/reporter.py",
+    "tasks/run.py",  # whether CI wants annotations
     "olmo/cli.py",
     "olmo/toolchains/cuda.py",  # where nvcc finds the host's compiler
     "olmo/toolchains/zig.py",  # passes it on to the linkers, with its cache directory

@@ -17,10 +17,11 @@ from olmo.quantization import Encoding
 from olmo.quantizations import QUANTIZATIONS
 from olmo.target import Target
 from olmo.targets import TARGETS, custom, only_one_device
-from tasks import models, release, remote_cache, trust
+from tasks import models, publication, release, remote_cache, trust
 from tasks.errors import BuildError
 from tasks.mistakes import Key, Mistakes, tables
 from tasks.models import Model, read_models
+from tasks.publication import Publication, read_publication
 from tasks.release import Row, read_rows
 from tasks.remote_cache import RemoteCache, read_cache
 from tasks.trust import read_trust
@@ -32,6 +33,7 @@ KEYS: Mapping[str, Key] = {
     "release": Key("list of tables", "what to build"),
     "cache": Key("table", "a remote cache", "none"),
     "trust": Key("table", "whose results in a remote cache are used", "anybody's"),
+    "publish": Key("table", "where `doit publish` puts it", "none"),
 }
 
 QUANTIZATION_KEYS: Mapping[str, Key] = {
@@ -79,6 +81,7 @@ TABLES: Mapping[str, Mapping[str, Key]] = {
     "exclude": release.EXCLUDE_KEYS,
     "[cache]": remote_cache.KEYS,
     "[trust]": trust.KEYS,
+    "[publish]": publication.KEYS,
 }
 
 
@@ -87,7 +90,8 @@ class Matrix:
     """A whole matrix.toml: models and targets by name, rows to build in file order, remote cache.
 
     `encodings` has those of float32 tensors by quantization, where the file names one, `trust` the
-    public keys, by name, of whom to believe.
+    public keys, by name, of whom to believe. `publication` says where rows are published, if
+    anywhere.
     """
 
     path: Path
@@ -97,6 +101,7 @@ class Matrix:
     cache: RemoteCache = field(default_factory=RemoteCache)
     encodings: Mapping[str, Encoding] = field(default_factory=dict)
     trust: Mapping[str, bytes] = field(default_factory=dict)
+    publication: Publication | None = None
 
 
 def load(path: Path) -> Matrix:
@@ -135,11 +140,12 @@ def parse(value: Mapping[str, Any], path: Path) -> Matrix:
     _check_devices(rows, targets, mistakes)
     cache = read_cache(value.get("cache", {}), path.parent, mistakes)
     keys = read_trust(value.get("trust", {}), mistakes)
+    published = read_publication(value.get("publish"), rows, mistakes)
     if mistakes.lines:
         count = len(mistakes.lines)
         heading = f"{path}: {count} mistake{'s' if count > 1 else ''}"
         raise BuildError("\n  ".join([heading, *mistakes.lines]))
-    return Matrix(path, found, targets, rows, cache, encodings, keys)
+    return Matrix(path, found, targets, rows, cache, encodings, keys, published)
 
 
 def _check_devices(rows: Sequence[Row], targets: Mapping[str, Target], mistakes: Mistakes) -> None:

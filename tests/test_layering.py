@@ -24,6 +24,7 @@ OLMO_OUTSIDE_ACTIONS = {
     "tasks/matrix.py",  # the tables of names that a matrix may use
     "tasks/models.py",
     "tasks/plan.py",
+    "tasks/publication.py",
     "tasks/release.py",
     "tasks/site.py",
     "tasks/table.py",  # the vocabulary of verification
@@ -74,6 +75,7 @@ NETWORK = {
     "cache/s3_transport.py",
     "cache/timed_socket.py",
     "tasks/commands/serve.py",
+    "tasks/repository.py",  # uploads to the Hub
 }
 PRINTING = {"tasks/commands/", "olmo/embedded/train.py"}
 STREAMS = {  # sys.stdout and sys.stderr
@@ -177,7 +179,7 @@ def test_tvm_is_imported_only_where_models_are_traced_compiled_or_run() -> None:
     assert same(importers("tvm"), TVM)
 
 
-def test_the_network_is_used_only_by_the_download_remote_stores_and_serve() -> None:
+def test_the_network_is_used_only_by_the_hub_remote_stores_and_serve() -> None:
     for top in (
         "socket",
         "http",

@@ -1,14 +1,17 @@
-"""What is released, on the real chain: where it comes from is said, and holds."""
+"""What is released, on the real chain: where it comes from is said and holds, and it is published."""
 
 import json
 import re
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 
 from tests.clone import Clone, clone
+from tests.tasks.writable_hub import READER, WRITER, Repository, WritableHub, writable
 
 MATRIX = """
 [models.m]
@@ -21,9 +24,13 @@ models = ["m"]
 quantizations = ["q0f32"]
 windows = [256]
 targets = ["linux-x86_64-cpu"]
+
+[publish]
+repo = "org/{model}-{quantization}-ctx{window}-MLC"
 """
 ROW = "m:q0f32:256:linux-x86_64-cpu"
 NAME = "m-q0f32-ctx256-linux-x86_64-cpu"
+REPO = "org/m-q0f32-ctx256-MLC"
 SHARD = "m-q0f32-ctx256-MLC/params_shard_0.bin"
 
 
@@ -160,3 +167,158 @@ def test_without_the_option_it_runs_the_tasks_that_verify(project: Clone) -> Non
     done = project.doit("verify")
     assert done.returncode == 0
     assert done.stderr.splitlines()[-1].startswith("8 nodes: 8 local, 0 remote, 0 built (")
+
+
+@pytest.fixture
+def hub() -> Iterator[WritableHub]:
+    with writable() as served:
+        yield served
+
+
+Publish = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture
+def publish(project: Clone, hub: WritableHub, tmp_path: Path) -> Publish:
+    """Run `doit publish` against the Hub of the test, with a token or without."""
+
+    def run(*arguments: str, token: str = WRITER, code: int = 0) -> CompletedProcess[str]:
+        project.environment = {
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_TOKEN": token,
+            "HF_HUB_DISABLE_XET": "1",  # this Hub has LFS alone
+        }
+        done = project.doit("publish", *arguments)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        assert WRITER not in done.stdout + done.stderr
+        return done
+
+    return run
+
+
+def repository_of(project: Clone) -> dict[str, bytes]:
+    directory = "m-q0f32-ctx256-MLC/"
+    return {name.removeprefix(directory): data for name, data in project.dist().items()}
+
+
+def test_publishing_shows_what_it_would_do_and_sends_nothing(
+    project: Clone, hub: WritableHub, publish: Publish
+) -> None:
+    done = publish(token="")
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"{REPO} (new, private)"
+    assert len(lines) == 1 + len(project.dist())
+    assert all(line.startswith("  add    ") for line in lines[1:])
+    assert "nothing was sent" in done.stderr
+    (value,) = json.loads(publish("--json").stdout)
+    assert (value["repo"], value["exists"], value["delete"]) == (REPO, False, {})
+    assert value["add"].keys() == repository_of(project).keys()
+    assert hub.sent("") == 0
+
+
+def test_publishing_is_one_commit_of_what_changed(
+    project: Clone, hub: WritableHub, publish: Publish, tmp_path: Path
+) -> None:
+    done = publish("--push")
+    repository = hub.repositories[REPO]
+    assert repository.private
+    assert {**repository_of(project), ".gitattributes": b"*.bin lfs\n"} == repository.files
+    (commit,) = repository.commits
+    assert commit["summary"] == f"{len(project.dist())} added by Olmill"
+    assert commit["description"].startswith(f"{ROW} ")
+    assert f"sent   {REPO}: {hub.endpoint}/{REPO}/commit/" in done.stderr
+
+    hub.log.clear()
+    assert publish("--push").stdout == f"{REPO}\n  nothing to do\n"
+    assert hub.sent("") == 0
+
+    repository.files |= {
+        "libs/of-another-target.so": b"old",
+        "params_shard_9.bin": b"old",
+        "README.md": b"by hand",
+        "mlc-chat-config.json": b"changed there",
+    }
+    lines = publish("--push").stdout.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["change", "mlc-chat-config.json"],
+        ["delete", "libs/of-another-target.so"],
+        ["delete", "params_shard_9.bin"],
+    ]
+    assert repository.commits[-1]["summary"] == "1 changed, 2 deleted by Olmill"
+    assert hub.asked("PUT", "/upload/") == []  # no large file was sent again
+    kept = {".gitattributes": b"*.bin lfs\n", "README.md": b"by hand"}
+    assert repository.files == {**repository_of(project), **kept}
+
+    downloaded = tmp_path / "downloaded"
+    for name, data in repository.files.items():
+        (downloaded / name).parent.mkdir(parents=True, exist_ok=True)
+        (downloaded / name).write_bytes(data)
+    check(project, str(downloaded))
+
+
+def test_what_is_not_built_or_not_what_it_says_is_not_published(
+    project: Clone, hub: WritableHub, publish: Publish
+) -> None:
+    shard = project.root / "dist" / SHARD
+    shard.unlink()
+    shard.write_bytes(b"other")
+    told = publish("--push", code=1).stderr
+    assert f"refused, and nothing was sent:\n{ROW}\n  it is cached: output {SHARD}" in told
+    project.build()
+    project.edit("tasks/actions/compile.py", lambda text: text + "\nraise RuntimeError\n")
+    assert project.doit().returncode != 0
+    assert "it is waiting: unknown until compile:" in publish("--push", code=1).stderr
+    assert hub.log == []
+
+
+def test_what_is_verified_less_than_it_should_be_is_not_published(
+    project: Clone, hub: WritableHub, publish: Publish
+) -> None:
+    project.edit("matrix.toml", lambda text: text + 'verified = "executed"\n')
+    publish()
+    less = '    report = {**report, "state": "checked", "how": "by eye"}\n    (outputs /'
+    project.edit("tasks/actions/verify.py", lambda text: text.replace("    (outputs /", less))
+    project.build()
+    hub.log.clear()
+    told = publish("--push", code=1).stderr
+    assert f"{ROW}\n  checked: by eye; [publish] wants it executed\n" in told
+    assert hub.log == []
+    project.edit("matrix.toml", lambda text: text.replace('"executed"', '"checked"'))
+    publish()
+
+
+def test_without_a_token_or_with_one_that_may_not_write(hub: WritableHub, publish: Publish) -> None:
+    told = publish("--push", token="", code=1).stderr
+    assert "error: the Hub takes nothing without a token\nhint: set HF_TOKEN" in told
+    told = publish("--push", token=READER, code=1).stderr
+    assert f"error: {REPO}: cannot create it: the Hub answered 403 (this token cannot" in told
+    assert f"0 of 1 sent; not: {REPO}" in told
+    hub.repositories[REPO] = Repository()
+    told = publish("--push", token="nobody", code=1).stderr  # noqa: S106  (no token)
+    assert f"error: {REPO}: cannot write to it: the Hub answered 401 (Invalid cred" in told
+    assert hub.repositories[REPO].commits == []
+
+
+def test_a_repository_that_is_changed_meanwhile(hub: WritableHub, publish: Publish) -> None:
+    hub.repositories[REPO] = Repository()
+    hub.meanwhile = REPO
+    told = publish("--push", code=1).stderr
+    assert "the Hub answered 412" in told
+    assert "hint: it was changed meanwhile: run it again" in told
+    assert hub.repositories[REPO].files == {}
+    publish("--push")
+    assert len(hub.repositories[REPO].commits) == 2
+
+
+def test_a_failed_upload_makes_no_commit(hub: WritableHub, publish: Publish) -> None:
+    hub.repositories[REPO] = Repository()
+    hub.refuse = ("/upload/", 403)
+    assert "cannot write to it" in publish("--push", code=1).stderr
+    assert hub.repositories[REPO].commits == []
+
+
+def test_a_hub_that_is_not_there(publish: Publish, hub: WritableHub) -> None:
+    hub.port = 1
+    assert "hint: check the network and HF_ENDPOINT (http://127.0.0.1:1)" in publish(code=1).stderr

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import TypeVar
 
 REPO = "owner/name"
 REVISION = "0123456789" * 4
@@ -47,6 +48,9 @@ class Hub:
     def asked(self, method: str, part: str) -> list[Mapping[str, str]]:
         """Headers of the requests of a method whose path contains `part`."""
         return [headers for m, path, headers in self.log if m == method and part in path]
+
+
+H = TypeVar("H", bound=Hub)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -161,8 +165,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve(files: Mapping[str, bytes]) -> Iterator[Hub]:
-    hub = Hub(dict(files))
-    handler = type("Handler", (_Handler,), {"hub": hub})
+    with serving(Hub(dict(files)), _Handler) as hub:
+        yield hub
+
+
+@contextmanager
+def serving(hub: H, base: type[_Handler]) -> Iterator[H]:
+    handler = type("Handler", (base,), {"hub": hub})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         hub.port = server.server_address[1]

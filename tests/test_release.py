@@ -166,7 +166,7 @@ def test_a_directory_from_elsewhere(project: Clone, tmp_path: Path) -> None:
 def test_without_the_option_it_runs_the_tasks_that_verify(project: Clone) -> None:
     done = project.doit("verify")
     assert done.returncode == 0
-    assert done.stderr.splitlines()[-1].startswith("8 nodes: 8 local, 0 remote, 0 built (")
+    assert done.stderr.splitlines()[-1].startswith("8 nodes: 8 local, 0 remote, 0 built")
 
 
 @pytest.fixture

@@ -64,6 +64,7 @@ TVM = {
     "olmo/compilation/schedule.py",
     "olmo/modeling/shard_functions.py",
     "olmo/generation/workers.py",
+    "olmo/modeling/tensor_expression.py",
     "olmo/operators/webgpu_sort.py",
 }
 NETWORK = {

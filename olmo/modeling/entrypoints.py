@@ -22,6 +22,7 @@ from olmo.modeling.entry_point import INT, KV, Argument, EntryPoint
 from olmo.modeling.lowering_target import is_gpu
 from olmo.modeling.model import OLMo
 from olmo.modeling.sampling_entrypoints import sampling_entry_points
+from olmo.modeling.tensor_expression import tensor_expression
 
 GREEDY_TEMPERATURE = 1e-5  # at or below it, sampling is greedy
 
@@ -36,14 +37,14 @@ def _take_rows(x: Tensor, positions: Tensor) -> Tensor:
     def rows(a: te.Tensor, p: te.Tensor) -> te.Tensor:
         return te.compute((p.shape[0], a.shape[1]), lambda i, k: a[p[i], k], name="take_rows")
 
-    return op.tensor_expr_op(rows, "take_rows", [x, positions])
+    return tensor_expression(rows, "take_rows", [x, positions])
 
 
 def _last_row(x: Tensor) -> Tensor:
     def last(a: te.Tensor) -> te.Tensor:
         return te.compute((1, a.shape[1]), lambda _, k: a[a.shape[0] - 1, k], name="last_row")
 
-    return op.tensor_expr_op(last, "last_row", [x])
+    return tensor_expression(last, "last_row", [x])
 
 
 def _embed(model: OLMo, input_ids: Tensor) -> Tensor:
@@ -103,7 +104,7 @@ def _softmax(_model: OLMo, logits: Tensor, temperature: Tensor) -> Tensor:
         total = te.compute((rows,), lambda i: te.sum(weights[i, m], axis=m), name="sum")
         return te.compute(x.shape, lambda i, _, j: weights[i, j] / total[i], name="softmax")
 
-    return op.tensor_expr_op(probabilities, "softmax_with_temperature", [logits, temperature])
+    return tensor_expression(probabilities, "softmax_with_temperature", [logits, temperature])
 
 
 def _f32(value: float) -> tirx.Expr:

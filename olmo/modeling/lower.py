@@ -23,6 +23,7 @@ from olmo.modeling.lowering_target import LOWERING_TARGETS, is_gpu
 from olmo.modeling.model import OLMo
 from olmo.modeling.pipeline_stages import split_stages
 from olmo.modeling.shard_functions import TAKE_INDICES, shard_functions, with_given_indices
+from olmo.modeling.tensor_expression import made_once
 from olmo.operators.gpu_logit_functions import gpu_logit_functions
 from olmo.parallel import Division, Placed, placed
 
@@ -43,7 +44,8 @@ def lower(spec: CompileSpec, kind: str) -> tuple[bytes, bytes]:
         # GPUs multiply narrow states several times faster, and MLC's libraries for them do so.
         states = spec.quantization.model_dtype if is_gpu(target) else "float32"
         model = OLMo(spec.config, spec.quantization, states)
-        module, _, _ = model.export_tvm(spec=module_spec(model), allow_extern=True)
+        with made_once():
+            module, _, _ = model.export_tvm(spec=module_spec(model), allow_extern=True)
         functions = gpu_logit_functions if is_gpu(target) else logit_functions
         module = _with_functions(module, spec, model.dtype, functions(model.dtype))
         for lowering in _passes():

@@ -30,6 +30,7 @@ from olmo.configuration.config import OLMoConfig
 from olmo.modeling.kv_cache import attention
 from olmo.modeling.pipeline_stages import boundary
 from olmo.modeling.quantized_layers import embedding, linear
+from olmo.modeling.tensor_expression import tensor_expression
 from olmo.parallel import layer_partition
 from olmo.quantization import Quantization
 
@@ -87,7 +88,7 @@ def layer_norm(x: Tensor) -> Tensor:
             name="normalise",
         )
 
-    return op.tensor_expr_op(normalise, "layer_norm", [x])
+    return tensor_expression(normalise, "layer_norm", [x])
 
 
 def clip(x: Tensor, bound: float) -> Tensor:
@@ -98,7 +99,7 @@ def clip(x: Tensor, bound: float) -> Tensor:
         low = tirx.const(-bound, a.dtype)
         return te.compute(a.shape, lambda i, j: tirx.max(tirx.min(a[i, j], high), low), name="clip")
 
-    return op.tensor_expr_op(limit, "clip", [x])
+    return tensor_expression(limit, "clip", [x])
 
 
 def gated_activation(gate_up: Tensor, activation: str) -> Tensor:
@@ -113,7 +114,7 @@ def gated_activation(gate_up: Tensor, activation: str) -> Tensor:
             name="gated_activation",
         )
 
-    return op.tensor_expr_op(gated, "gated_activation", [gate_up])
+    return tensor_expression(gated, "gated_activation", [gate_up])
 
 
 def _f32(x: tirx.Expr) -> tirx.Expr:

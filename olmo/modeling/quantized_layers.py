@@ -24,10 +24,11 @@ from collections.abc import Callable, Mapping
 import tvm
 from tvm import relax, te, tirx
 from tvm.relax.frontend import nn
-from tvm.relax.frontend.nn import Tensor, op
+from tvm.relax.frontend.nn import Tensor
 
 from olmo.codecs.float8_formats import FLOAT8
 from olmo.modeling.lowering_target import is_gpu
+from olmo.modeling.tensor_expression import tensor_expression
 from olmo.quantization import Quantization
 from olmo.weights import Role
 
@@ -72,12 +73,12 @@ class PlainLinear(nn.Module):
 
     def forward(self, x: Tensor, out_dtype: str | None = None) -> Tensor:
         """Return x Wᵀ: [rows, in] to [rows, out], in `out_dtype` (default: that of x)."""
-        dtype = out_dtype or x.dtype
+        dtype, shape = out_dtype or x.dtype, (self.out_features, self.in_features)
 
         def product(a: te.Tensor, w: te.Tensor) -> te.Tensor:
-            return _matmul(a, _plain(w), (self.out_features, self.in_features), dtype)
+            return _matmul(a, _plain(w), shape, dtype)
 
-        return op.tensor_expr_op(product, "linear", [x, self.weight])
+        return tensor_expression(product, "linear", [x, self.weight])
 
 
 class GroupLinear(nn.Module):
@@ -103,24 +104,14 @@ class GroupLinear(nn.Module):
 
     def forward(self, x: Tensor, out_dtype: str | None = None) -> Tensor:
         """Return x Wᵀ: [rows, in] to [rows, out], in `out_dtype` (default: that of x)."""
-        dtype = out_dtype or x.dtype
+        dtype, shape = out_dtype or x.dtype, (self.out_features, self.in_features)
+        q, transposed = self.quantization, self.transposed
 
         def product(a: te.Tensor, words: te.Tensor, scales: te.Tensor) -> te.Tensor:
-            weight = _group(words, scales, self.quantization, transposed=self.transposed)
-            shape = (self.out_features, self.in_features)
-            return _matmul(a, weight, shape, dtype, self._storage())
+            weight = _group(words, scales, q, transposed=transposed)
+            return _matmul(a, weight, shape, dtype, _storage(q, transposed=transposed))
 
-        return op.tensor_expr_op(product, "quantized_linear", [x, self.q_weight, self.q_scale])
-
-    def _storage(self) -> Mapping[str, int]:
-        """Return what a schedule has to know to read the stored tensors itself."""
-        q = self.quantization
-        return {
-            "storage.bits": q.bits,
-            "storage.group_size": q.group_size,
-            "storage.max_int": q.max_int,
-            "storage.transposed": int(self.transposed),
-        }
+        return tensor_expression(product, "quantized_linear", [x, self.q_weight, self.q_scale])
 
 
 class AwqLinear(nn.Module):
@@ -138,15 +129,15 @@ class AwqLinear(nn.Module):
 
     def forward(self, x: Tensor, out_dtype: str | None = None) -> Tensor:
         """Return x Wᵀ: [rows, in] to [rows, out], in `out_dtype` (default: that of x)."""
-        dtype = out_dtype or x.dtype
+        dtype, shape = out_dtype or x.dtype, (self.out_features, self.in_features)
+        q = self.quantization
 
         def product(
             a: te.Tensor, words: te.Tensor, zeros: te.Tensor, scales: te.Tensor
         ) -> te.Tensor:
-            weight = _awq(words, zeros, scales, self.quantization)
-            return _matmul(a, weight, (self.out_features, self.in_features), dtype)
+            return _matmul(a, _awq(words, zeros, scales, q), shape, dtype)
 
-        return op.tensor_expr_op(product, "awq_linear", [x, self.qweight, self.qzeros, self.scales])
+        return tensor_expression(product, "awq_linear", [x, self.qweight, self.qzeros, self.scales])
 
 
 class Float8Linear(nn.Module):
@@ -167,17 +158,17 @@ class Float8Linear(nn.Module):
 
     def forward(self, x: Tensor, out_dtype: str | None = None) -> Tensor:
         """Return x Wᵀ: [rows, in] to [rows, out], in `out_dtype` (default: that of x)."""
-        dtype = out_dtype or x.dtype
+        dtype, shape = out_dtype or x.dtype, (self.out_features, self.in_features)
+        q = self.quantization
 
         def product(a: te.Tensor, weight: te.Tensor, *scale: te.Tensor) -> te.Tensor:
-            element = _float8(weight, self.quantization, *scale)
-            return _matmul(a, element, (self.out_features, self.in_features), dtype)
+            return _matmul(a, _float8(weight, q, *scale), shape, dtype)
 
         # As bytes: in a buffer of float8 TVM would convert, and lose subnormal numbers.
         view = relax.op.memory.view(self.q_weight._expr, dtype="uint8")  # noqa: SLF001 - the frontend has no public accessor
         weight = Tensor(_expr=relax.BlockBuilder.current().emit(view))
-        scales = [self.q_scale] if self.quantization.scales else []
-        return op.tensor_expr_op(product, "float8_linear", [x, weight, *scales])
+        scales = [self.q_scale] if q.scales else []
+        return tensor_expression(product, "float8_linear", [x, weight, *scales])
 
 
 class PlainEmbedding(PlainLinear):
@@ -189,7 +180,7 @@ class PlainEmbedding(PlainLinear):
         def rows(i: te.Tensor, w: te.Tensor) -> te.Tensor:
             return _take(i, _plain(w), self.in_features, self.dtype)
 
-        return op.tensor_expr_op(rows, "embedding", [ids, self.weight])
+        return tensor_expression(rows, "embedding", [ids, self.weight])
 
 
 class GroupEmbedding(GroupLinear):
@@ -202,7 +193,17 @@ class GroupEmbedding(GroupLinear):
             weight = _group(words, scales, self.quantization)
             return _take(i, weight, self.in_features, self.quantization.model_dtype)
 
-        return op.tensor_expr_op(rows, "quantized_embedding", [ids, self.q_weight, self.q_scale])
+        return tensor_expression(rows, "quantized_embedding", [ids, self.q_weight, self.q_scale])
+
+
+def _storage(q: Quantization, *, transposed: bool) -> Mapping[str, int]:
+    """Return what a schedule has to know to read the stored tensors itself."""
+    return {
+        "storage.bits": q.bits,
+        "storage.group_size": q.group_size,
+        "storage.max_int": q.max_int,
+        "storage.transposed": int(transposed),
+    }
 
 
 def _plain(weight: te.Tensor) -> _Element:

@@ -59,7 +59,7 @@ TARGET_KEYS: Mapping[str, Key] = {
     "mattr": Key("list of texts", 'features, such as `"+avx512f"`', "those of the base", ("CPUs",)),
     "archs": Key(
         "list of texts",
-        "`sm_…` of the fatbin; schedules are those of the lowest, PTX that of the highest",
+        "`sm_…` of the fatbin; schedules are those of the lowest, and so is PTX",
         "those of the base",
         ("CUDA",),
     ),

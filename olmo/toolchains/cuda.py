@@ -34,7 +34,7 @@ _FATBIN = b"\x50\xed\x55\xba"
 
 @contextmanager
 def compiling(archs: Sequence[str], work: Path) -> Iterator[None]:
-    """Let TVM compile CUDA kernels for `archs`, and as PTX of the last for newer ones.
+    """Let TVM compile CUDA kernels for `archs`, the lowest first, and as PTX of it for newer ones.
 
     `work` is a scratch directory.
 
@@ -79,12 +79,12 @@ def check(objects: Sequence[Path]) -> None:
 def _fatbin(source: str, archs: tuple[str, ...]) -> bytes:
     """Compile kernels; the windows of a model have the same ones, so the last results are kept."""
     compiler = nvcc()
-    numbers = [arch.removeprefix("sm_") for arch in archs]
-    generate = [f"arch=compute_{n},code=sm_{n}" for n in numbers]
-    generate.append(f"arch=compute_{numbers[-1]},code=compute_{numbers[-1]}")
+    # One PTX for all: to make another for each GPU is a third of nvcc's work, and no kernel of ours
+    # uses what only newer ones have.
+    lowest = archs[0].replace("sm_", "compute_")
     command = [
         *(str(compiler.program), "--fatbin", "-O3", "--use_fast_math", "--disable-warnings"),
-        *(option for each in generate for option in ("-gencode", each)),
+        *("-gencode", f"arch={lowest},code=[{','.join([*archs, lowest])}]"),
         *("-o", "kernels.fatbin", "kernels.cu"),
     ]
     with tempfile.TemporaryDirectory() as work:

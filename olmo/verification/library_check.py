@@ -175,10 +175,10 @@ def _check_cuda(path: Path, module: DeviceModule, target: Target) -> tuple[str, 
     entries = read_fatbin(module.code[""], str(path))
     native = sorted(entry.arch for entry in entries if entry.kind == "elf")
     portable = sorted(entry.arch for entry in entries if entry.kind == "ptx")
-    if native != sorted(target.archs) or portable != [max(target.archs, key=_capability)]:
+    if native != sorted(target.archs) or portable != [min(target.archs, key=_capability)]:
         raise OlmoError(
             f"{path}: machine code for {', '.join(native) or 'none'} and PTX for "
-            f"{', '.join(portable) or 'none'}, not for {', '.join(target.archs)} and the last"
+            f"{', '.join(portable) or 'none'}, not for {', '.join(target.archs)} and the lowest"
         )
     for entry in entries:
         if entry.payload.startswith(b"\x7fELF"):  # and is not compressed

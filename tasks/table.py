@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from olmo.verification.report import STATES, Report, accuracy_text, verified_text
+from olmo.verification.report import STATES, Report, accuracy_text, same_answers, verified_text
 from tasks.amounts import size_text
 from tasks.assess import State
 from tasks.plan import DIST, library_name, package_of, release_directory
@@ -20,16 +20,28 @@ HEADER = (
     *("verified", "accuracy"),
 )
 SIZES = ("library", "weights")
+ALIKE = ("model", "quantization", "window", "devices")  # rows that should answer alike
 
 
 def release_rows(session: Session, names: Collection[str]) -> list[dict[str, Any]]:
     """Return the matrix's rows whose package is among `names`, as data.
 
     Of a row that is built: "library" and "weights" in bytes, and "verified", the report on the
-    library (`olmo.verification.report`).
+    library (`olmo.verification.report`); of one that answered questions after another target's
+    library did, "answers": whether it gave the "same" texts as that "target".
     """
     rows = session.matrix.rows if session.matrix is not None else ()
-    return [_row(session, row) for row in rows if package_of(row) in names]
+    found = [_row(session, row) for row in rows if package_of(row) in names]
+    first: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in found:
+        report = row.get("verified")
+        if not report or "questions" not in report.get("accuracy", {}):
+            continue
+        peer = first.setdefault(tuple(row[key] for key in ALIKE), row)
+        if peer is not row:
+            same = same_answers(peer["verified"], report)
+            row["answers"] = {"same": same, "target": peer["target"]}
+    return found
 
 
 def release_table(session: Session, names: Collection[str]) -> str:
@@ -83,8 +95,16 @@ def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
     head = (row["model"], row["quantization"], window, row["target"], row["state"])
     sizes = [size_text(row[key]) if row.get(key) is not None else "" for key in SIZES]
     report = row.get("verified")
-    words = (verified_text(report), accuracy_text(report)) if report else ("", "")
-    return (*head, *sizes, *words)
+    if not report:
+        return (*head, *sizes, "", "")
+    return (*head, *sizes, verified_text(report), accuracy_text(report) + _answers(row))
+
+
+def _answers(row: Mapping[str, Any]) -> str:
+    if "answers" not in row:
+        return ""
+    same = "same" if row["answers"]["same"] else "other"
+    return f", {same} answers as {row['answers']['target']}"
 
 
 def _state(session: Session, name: str) -> str:

@@ -4,6 +4,9 @@ TVM makes a PrimFunc of an expression wherever it is met and then drops those th
 another; a model of 16 layers makes most of them 160 times.
 """
 
+# tvm has no type information.
+# mypy: disable-error-code="import-untyped"
+
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar

@@ -8,7 +8,8 @@ shows it. It holds no time, no place and no last digits, so equal libraries have
                 "unverified": what would run or check it is not installed
     how         where it ran, what was checked, or what is missing
     accuracy    of what was executed: "logits_within", a bound of the largest error of a logit,
-                relative to the largest logit; "questions", how many of "total" came out "right";
+                relative to the largest logit; "questions", how many of "total" came out "right"
+                when each "every"-th was asked, and those answered otherwise;
                 whatever else a way of executing measures
     checks      what was found right in the file, in words
     install     of what is unverified: the command that installs what is missing
@@ -56,6 +57,21 @@ def unverified(missing: str, install: str, checks: Sequence[str] = ()) -> Report
 def bound(error: float) -> float:
     """Return the smallest step of the ladder that is not below `error`; infinity above the last."""
     return next((step for step in LADDER if error <= step), math.inf)
+
+
+def same_answers(one: Report, other: Report) -> bool | None:
+    """Whether two libraries gave the same texts; None unless both answered the same questions.
+
+    Only those are compared that both were asked.
+    """
+    pair = [report.get("accuracy", {}).get("questions") for report in (one, other)]
+    if not all(pair):
+        return None
+    every = math.lcm(*(asked["every"] for asked in pair))
+    first, second = (
+        [wrong for wrong in asked["wrong"] if wrong["number"] % every == 0] for asked in pair
+    )
+    return first == second
 
 
 def verified_text(report: Report) -> str:

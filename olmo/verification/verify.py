@@ -129,14 +129,21 @@ def questions_of(questions: Sequence[Mapping[str, str]]) -> list[str]:
     return [item["question"] for item in questions]
 
 
-def graded(questions: Sequence[Mapping[str, str]], answers: Sequence[str]) -> dict[str, Any]:
-    """Return how many questions were answered right, and those answered otherwise."""
+def graded(
+    questions: Sequence[Mapping[str, str]], answers: Sequence[str], every: int = 1
+) -> dict[str, Any]:
+    """Return how many questions were answered right, and those answered otherwise.
+
+    The questions are each `every`-th of the model's, from the first; wrong answers have the number
+    that their question has among all.
+    """
     wrong = [
-        {**item, "answered": answer.strip()}
-        for item, answer in zip(questions, answers, strict=True)
+        {"number": number * every, **item, "answered": answer.strip()}
+        for number, (item, answer) in enumerate(zip(questions, answers, strict=True))
         if answer.strip() != item["answer"].strip()
     ]
-    return {"right": len(questions) - len(wrong), "total": len(questions), "wrong": wrong}
+    right = len(questions) - len(wrong)
+    return {"right": right, "total": len(questions), "every": every, "wrong": wrong}
 
 
 def _answer(chat: Chat, question: str) -> str:

@@ -57,8 +57,9 @@ def verify_on_webgpu(
     with WebEngine(command, model_dir, library, 1, limit=LIMIT) as engine:
         accuracy = measure(engine, model_dir, library, quantization, tolerance, together=False)
     if questions:
-        asked = questions[:: -(-len(questions) // ASKED)]
-        accuracy["questions"] = graded(asked, _ask(command, model_dir, library, asked))
+        every = -(-len(questions) // ASKED)
+        asked = questions[::every]
+        accuracy["questions"] = graded(asked, _ask(command, model_dir, library, asked), every)
     return executed("in Chromium on WebGPU, by @mlc-ai/web-llm", accuracy, checks)
 
 

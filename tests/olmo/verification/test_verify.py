@@ -89,7 +89,8 @@ def test_questions(model: Path, library: Built, monkeypatch: pytest.MonkeyPatch)
     assert report["accuracy"]["questions"] == {
         "right": 1,
         "total": 2,
-        "wrong": [{**asked[1], "answered": "No idea"}],
+        "every": 1,
+        "wrong": [{"number": 1, **asked[1], "answered": "No idea"}],
     }
     assert accuracy_text(report).endswith("1/2 right")
 

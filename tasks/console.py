@@ -71,6 +71,7 @@ class Console:
         self._annotated = annotated
         self._display: Display = PlainDisplay(stream)
         self._pace: Pace | None = None
+        self._failed_last = False  # whether the last that was said is a failure
 
     def write(self, text: str) -> None:
         """Write lines of text where they do not disturb what is shown."""
@@ -95,6 +96,7 @@ class Console:
                 pass
         for text in self._words(event):
             self.write(text)
+            self._failed_last = isinstance(event, Failed)
 
     def _words(self, event: Event) -> Iterator[str]:
         """Return what there is to say of an event."""
@@ -116,7 +118,9 @@ class Console:
             case Uploading(results):
                 yield uploading_line(results)
             case Ended():
-                yield from ending(event, style)
+                yield from ending(
+                    event, style, repeat=len(event.failures) > 1 or not self._failed_last
+                )
             case _:
                 pass
 

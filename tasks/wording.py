@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from tasks.style import Style
 
 HOW = ("local", "remote", "built")  # what the last line always counts, in this order
 UNDONE = ("ignored", "failed", "not run")  # and what it counts last, where there is any
+_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # colours and moves: ECMA-48, 5.4
 INTERRUPTED = "interrupted: finished nodes are kept; run doit again to go on"
 
 
@@ -21,7 +23,7 @@ def plan_line(event: Planned, seconds: float | None) -> str:
     states = Counter(assessed.state for assessed in event.decided.values())
     cached = states[State.CURRENT] + states[State.CACHED]
     words = [
-        f"plan: {len(event.decided)} nodes",
+        f"plan: {_nodes(len(event.decided))}",
         f"{cached} cached",
         f"{states[State.REMOTE]} remote" + (f" ({size_text(event.fetch)})" if event.fetch else ""),
         f"{states[State.STALE] + states[State.BROKEN]} to build",
@@ -52,21 +54,26 @@ def _took(event: Finished) -> str:
 def failure_text(event: Failed, style: Style) -> str:
     """Say that a node failed: what is wrong, where to read more, how to try again, the way out."""
     lines = [f"{style.bad('FAILED')} {event.name} ({event.seconds:.0f} s)"]
-    lines += [f"  {line}" for line in event.message.splitlines()]
-    if event.output:
-        lines += [f"  | {line}" for line in event.output]
+    lines += [f"  {_shown(line)}" for line in event.message.splitlines()]
+    lines += [f"  | {_shown(line)}" for line in event.output]
     if event.log:
         lines.append(f"  log: {event.log}")
     if event.again:
         lines.append(f"  again: {event.again}")
     if event.hint:
-        lines.append(f"  hint: {event.hint}")
+        lines.append(f"  hint: {_shown(event.hint)}")
     return "\n".join(lines)
 
 
-def ending(event: Ended, style: Style) -> Iterator[str]:
-    """Say how a run ended: failures once more if more has been said since, and the last line."""
-    if len(event.failures) + bool(event.counts.get("not run")) > 1:
+def _shown(text: str) -> str:
+    """Return a line of another program without what a terminal would obey."""
+    text = _SEQUENCE.sub("", text).expandtabs()
+    return "".join(c if c.isprintable() else " " for c in text).rstrip()
+
+
+def ending(event: Ended, style: Style, *, repeat: bool) -> Iterator[str]:
+    """Say how a run ended: failures once more, if asked for, and the last line."""
+    if event.failures and repeat:
         yield ""
         yield from (failure_text(failure, style) for failure in event.failures)
     yield from (f"error: {error}" for error in event.errors)
@@ -87,7 +94,11 @@ def last_line(event: Ended, style: Style) -> str:
             text = f"{counts[word]} {word}"
             words.append(style.bad(text) if word == "failed" else text)
     saved = f"; saved {duration_text(event.saved)}" if event.saved and event.saved >= 1 else ""
-    return f"{event.total} nodes: {', '.join(words)}{saved} ({event.seconds:.1f} s)"
+    return f"{_nodes(event.total)}: {', '.join(words)}{saved} ({event.seconds:.1f} s)"
+
+
+def _nodes(count: int) -> str:
+    return f"{count} node{'' if count == 1 else 's'}"
 
 
 def uploading_line(results: int) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 import os
 import signal
 import sys
@@ -14,8 +13,8 @@ import psutil
 import pytest
 
 from tests.tasks.pseudo_terminal import Terminal
-from tests.tasks.test_killed import DODO, ROOT, doit_section
 from tests.tasks.toy import Project, Step
+from tests.tasks.toy_directory import ROOT, write
 
 # An action that starts programs, of which one starts another and one has a session of its own, and
 # waits for them, as a compiler driver or a browser does.
@@ -50,10 +49,6 @@ DEAF = '''
             libc.sleep(1)
         (outputs / "out.txt").write_text("-")
 '''
-COPY = """
-code = here / "concat.py"
-(here / "toyactions/concat.py").write_text(code.read_text())
-SESSION ="""
 PARALLEL = [[], ["-n", "2"], ["-n", "2", "-P", "thread"]]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
 
@@ -62,11 +57,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
 def project(tmp_path: Path) -> Project:
     """Four steps, of which the second and the third wait."""
     steps = {"a": Step("A"), "b": Step("B", ["a"]), "c": Step("C", ["a"]), "d": Step("D", ["b"])}
-    made = Project(tmp_path / "p", tmp_path / "cache", steps)
-    (made.root / "dodo.py").write_text(DODO.format(root=str(ROOT)).replace("SESSION =", COPY, 1))
-    (made.root / "pyproject.toml").write_text(doit_section())
-    (made.root / "steps.json").write_text(json.dumps({n: vars(s) for n, s in steps.items()}))
-    return made
+    return Project(tmp_path / "p", tmp_path / "cache", steps)
 
 
 def with_action(project: Project, action: str) -> Path:
@@ -80,7 +71,7 @@ def with_action(project: Project, action: str) -> Path:
     before, found, after = path.read_text().partition(head)
     assert found
     chosen += "        return wait(params, inputs, outputs)\n"
-    (project.root / "concat.py").write_text(own + before + head + chosen + after)
+    write(project, own + before + head + chosen + after)
     return marker
 
 

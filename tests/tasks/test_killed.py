@@ -1,6 +1,5 @@
 """kill -9 at random moments: the next run succeeds, and nothing that was finished is lost."""
 
-import json
 import os
 import random
 import signal
@@ -9,29 +8,9 @@ import sys
 from pathlib import Path
 
 from tests.tasks.toy import Project, Step, evaluate
+from tests.tasks.toy_directory import ROOT, write, write_steps
 
 ROUNDS = 50
-ROOT = Path(__file__).resolve().parents[2]
-
-# A dodo.py over a toy project; waits on standard output, one line for each finished node.
-DODO = """
-import json, sys
-from pathlib import Path
-sys.path.insert(0, {root!r})
-from cache.local import LocalStore
-from cache.tiered import TieredStore
-from tests.tasks.toy import Project, Step
-from tasks.graph import doit_config, doit_tasks, session
-
-here = Path(__file__).parent
-steps = {{n: Step(**s) for n, s in json.loads((here / "steps.json").read_text()).items()}}
-project = Project(here, here.parent / "cache", steps)
-SESSION = session(here, project.graph(), TieredStore(LocalStore(project.cache)), code_root=here)
-DOIT_CONFIG = doit_config(SESSION)
-
-def task_steps():
-    yield from doit_tasks(SESSION)
-"""
 
 
 def start(project: Project, *arguments: str) -> subprocess.Popen[str]:
@@ -53,17 +32,14 @@ def test_killed_builds_go_on(tmp_path: Path) -> None:
     }
     steps |= {f"b{i}": Step(f"[{i}]", ["s05"], batch=True) for i in range(3)}
     project = Project(tmp_path / "p", tmp_path / "cache", dict(steps))
-    (project.root / "dodo.py").write_text(DODO.format(root=str(ROOT)))
-    (project.root / "pyproject.toml").write_text(doit_section())
+    write(project)
     finished: set[str] = set()
     for round_number in range(ROUNDS):
         if len(finished) == len(steps):  # all done: change the text, so that there is work again
             finished = set()
             for step in project.steps.values():
                 step.text += f"{round_number}"
-        (project.root / "steps.json").write_text(
-            json.dumps({n: vars(s) for n, s in project.steps.items()})
-        )
+        write_steps(project)
         parallel = chance.choice([[], ["-n", "2"], ["-n", "2", "-P", "thread"]])
         lines, extra, whole_group = (
             chance.randrange(12),
@@ -113,9 +89,3 @@ def kill_after(
     rest = process.stderr.read()
     process.wait()
     return said + rest.splitlines()
-
-
-def doit_section() -> str:
-    """The plugins, as the project's own pyproject.toml names them."""
-    text = (ROOT / "pyproject.toml").read_text()
-    return text[text.index("[tool.doit.plugins.command]") :]

@@ -76,13 +76,16 @@ def test_the_last_line(counts: dict[str, int], saved: float | None, line: str) -
     assert last_line(Ended(14, counts, 1.25, saved), PLAIN) == f"14 nodes: {line} (1.2 s)"
 
 
-def test_failures_are_repeated_where_more_was_said_after_them() -> None:
-    one, two = Failed("a:b", "no"), Failed("c:d", "neither")
-    said = "\n".join(ending(Ended(2, {"failed": 2}, 0.0, failures=(one, two)), PLAIN))
-    assert "a:b" in said
-    assert "c:d" in said
-    alone = list(ending(Ended(1, {"failed": 1}, 0.0, failures=(one,)), PLAIN))
-    assert alone == ["1 nodes: 0 local, 0 remote, 0 built, 1 failed (0.0 s)"]
+def test_failures_once_more() -> None:
+    event = Ended(1, {"failed": 1}, 0.0, failures=(Failed("a:b", "no"),))
+    line = "1 node: 0 local, 0 remote, 0 built, 1 failed (0.0 s)"
+    assert list(ending(event, PLAIN, repeat=True)) == ["", "FAILED a:b (0 s)\n  no", line]
+    assert list(ending(event, PLAIN, repeat=False)) == [line]
+
+
+def test_no_program_gives_orders_to_the_terminal() -> None:
+    failed = Failed("a:b", "\033[2Jx\033]0;t\007", output=("50%\r\033[1;31m100%\tof\x9b it ",))
+    assert failure_text(failed, PLAIN) == "FAILED a:b (0 s)\n  x ]0;t\n  | 50% 100%    of  it"
 
 
 def test_what_came_of_a_node() -> None:

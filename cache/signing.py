@@ -121,11 +121,11 @@ def read_private(text: str, origin: str) -> Ed25519PrivateKey:
     found = _private_in(text, origin)
     if found is not None:
         return found
-    path = Path(text.strip()).expanduser()
     try:
+        path = Path(text.strip()).expanduser()
         with path.open("rb") as file:
             content = file.read(_MAX_FILE).decode()
-    except (OSError, ValueError):  # a name with a zero byte, no text
+    except (OSError, ValueError, RuntimeError):  # a zero byte, no text, nobody's home
         raise CacheError(f"{origin}: neither {_FORMS}, nor a file with one", _MAKE) from None
     found = _private_in(content, f"{origin}: {path}")
     if found is None:

@@ -4,7 +4,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
 
 from cache import digest as digests
 from cache.local import LocalStore
@@ -15,9 +14,6 @@ from tests.cache.stat_caches import Reads
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-settings.register_profile("olmill", deadline=None)  # how long an example takes proves nothing
-settings.load_profile("olmill")
 
 
 @pytest.fixture

@@ -122,6 +122,7 @@ NO_KEYS = {
     "another spelling": (base64.urlsafe_b64encode(b"\xff" * 32).decode(), "neither"),
     "loose bits": (BASE64[:42] + "B=", "neither"),
     "zero": ("a\0b", "neither"),
+    "nobody's home": ("~nobody-has-this-name/key", "neither"),
     "not ASCII": ("ü" * 44, "neither"),
     "broken PEM": (PEM[:60] + PEM[61:], "not an ed25519"),
     "public": (

@@ -1,10 +1,11 @@
-"""Copies of files: shared extents where the file system can, else hashed while they are copied."""
+"""Files read, written and copied: shared extents where the file system can, else hashed on the way."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import os
+import stat
 
 import xxhash
 
@@ -44,6 +45,21 @@ def write(target: int, data: bytes | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(target, rest) :]
+
+
+def read(path: str, least: int, most: int) -> bytes | None:
+    """Return a regular file's content, or None if its size is not in the bounds."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or not least <= status.st_size <= most:
+            return None
+        parts = []
+        while part := os.read(descriptor, max(status.st_size, 1)):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
 
 
 def sync(path: str) -> None:

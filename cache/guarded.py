@@ -43,6 +43,17 @@ def lock(path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def gate(path: str, *, alone: bool = False) -> Iterator[None]:
+    """Pass with others, or alone when nobody else is within; waits for that. The file stays."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def temporary(directory: str, prefix: str = "") -> Iterator[tuple[int, str]]:
     """Yield an open, empty, writable file and its path; it goes unless it was renamed."""
     while True:

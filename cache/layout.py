@@ -6,6 +6,9 @@
     root/v1/tmp/                what is being made; left by a dead process, it is swept
     root/v1/locks/              one file for each lock that is held
     root/v1/corrupt/            what was found in the CAS under a wrong name
+    root/v1/leases/             one file for each running build: what it needs
+    root/v1/gate                held to write to a lease, and to remove what is in none
+    root/v1/projects/           one file for each project that uses the store: its directory
     root/v1/stat.sqlite         the stat cache
 
 Modes do not depend on the umask: 0755 for directories, 0444 for what is published.
@@ -49,6 +52,9 @@ class Layout:
         self.locks = f"{self.home}/locks"
         self.corrupt = f"{self.home}/corrupt"
         self.stat = f"{self.home}/stat.sqlite"
+        self.leases = f"{self.home}/leases"
+        self.gate = f"{self.home}/gate"
+        self.projects = f"{self.home}/projects"
         self._swept = False
         self._prepared = False
 

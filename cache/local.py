@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import xxhash
 
-from cache import copying, guarded, sealing, streaming
+from cache import copying, guarded, leases, linking, sealing, streaming
 from cache import digest as digests
 from cache.digest import FileHash
 from cache.errors import CacheError, CorruptBlob, MissingBlob, unavailable
 from cache.layout import FILE_MODE, Layout, make_directory, parent, publish_over
+from cache.leases import Leases
 from cache.stat_cache import StatCache
 
 if TYPE_CHECKING:
@@ -32,18 +33,6 @@ if TYPE_CHECKING:
 
 _MAX_RESULT_BYTES = 64 << 20  # half a million outputs
 _ATTEMPTS = 10
-# The file system, or the number of links that a file already has, forbids one more.
-_NO_LINKS = frozenset(
-    (
-        errno.EXDEV,
-        errno.EMLINK,
-        errno.EPERM,
-        errno.EACCES,
-        errno.EOPNOTSUPP,
-        errno.ENOSYS,
-        errno.EROFS,
-    )
-)
 _COPY_PREFIX = ".olmill-"
 _REBUILD = "run the same command again: what made it will be done again"
 
@@ -60,10 +49,13 @@ class LocalStore:
         self.root = Path(os.path.abspath(root))  # noqa: PTH100  symlinks stay as they are
         self._layout = Layout(str(self.root))
         self.stat = StatCache(self._layout.stat)
+        self._lease = Leases(self._layout)
 
     def missing(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those of the digests whose blobs the store does not hold intact."""
-        return {digest for digest in digests if not self.contains(digest)}
+        wanted = set(digests)
+        self._lease.name(digest.hash for digest in wanted)
+        return {digest for digest in wanted if not self.contains(digest)}
 
     def contains(self, digest: Digest) -> bool:
         """Return whether the blob is here, intact; a corrupt one is moved out of the CAS.
@@ -71,6 +63,7 @@ class LocalStore:
         The content is read only if the stat cache cannot vouch for it.
         """
         self._layout.sweep_once()
+        self._lease.name((digest.hash,))
         path = self._layout.blob(digest)
         try:
             if self.stat.matches(path, digest):
@@ -96,7 +89,7 @@ class LocalStore:
         self._layout.sweep_once()
         path = self._layout.blob(digest)
         try:
-            data = _read_file(path, digest.size, digest.size)
+            data = copying.read(path, digest.size, digest.size)
             if data is not None and digests.of_bytes(data) == digest:
                 return data
             self.stat.doubt(path)
@@ -210,9 +203,10 @@ class LocalStore:
     def get_result(self, key: Digest) -> ActionResult | None:
         """Return the result of an action, or None if there is no complete one."""
         self._layout.sweep_once()
+        used = self._lease.name((key.hash,))
         path = self._layout.result(key)
         try:
-            entry = _read_file(path, 0, _MAX_RESULT_BYTES)
+            entry = copying.read(path, 0, _MAX_RESULT_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -221,8 +215,12 @@ class LocalStore:
             result = None if entry is None else sealing.unseal(key, entry)
         except CacheError:
             return None
-        complete = result is not None and all(map(self.contains, result.outputs.values()))
-        return result if complete else None
+        if result is None or self.missing(result.outputs.values()):
+            return None
+        if used:  # in a build: what has not been used for longest is collected first
+            with contextlib.suppress(OSError):
+                os.utime(path)
+        return result
 
     def put_result(self, key: Digest, result: ActionResult) -> None:
         """Remember the result of an action, durably; MissingBlob if an output's blob is missing.
@@ -230,6 +228,7 @@ class LocalStore:
         The outputs are on disk before the entry is, and the entry before this returns.
         """
         entry = sealing.seal(key, result)
+        self._lease.name((key.hash,))
         outputs = set(result.outputs.values())
         if missing := self.missing(outputs):
             raise _missing(min(missing))
@@ -244,6 +243,21 @@ class LocalStore:
             make_directory(parent(target))
             publish_over(path, target)
             copying.sync(parent(target))
+
+    def lease(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which no collection takes what is said to be here, or is stored.
+
+        In it, a result that is found counts as used. Forked children hold the lease, too.
+        """
+        return self._lease.held()
+
+    def register(self, project: Path) -> None:
+        """Have a project's directory known to collections, to ask what it needs."""
+        leases.register(self._layout, project)
+
+    def projects(self) -> list[Path]:
+        """Return the registered directories of projects that are there."""
+        return leases.registered(self._layout)
 
     @contextlib.contextmanager
     def lock(self, key: Digest) -> Iterator[None]:
@@ -307,6 +321,7 @@ class LocalStore:
 
     def _publish(self, path: str, digest: Digest) -> None:
         """Give a finished file its name in the CAS, unless an intact blob has it already."""
+        self._lease.name((digest.hash,))
         blob = self._layout.blob(digest)
         make_directory(parent(blob))
         for _ in range(_ATTEMPTS):
@@ -316,7 +331,7 @@ class LocalStore:
                 if self.contains(digest):
                     return
             except OSError as error:
-                if error.errno not in _NO_LINKS:
+                if error.errno not in linking.IMPOSSIBLE:
                     raise
                 publish_over(path, blob)
                 return
@@ -342,22 +357,8 @@ class LocalStore:
 
     def _link(self, digest: Digest, blob: str, target: str) -> bool:
         """Return whether the target is now a hard link to a blob."""
-        try:
-            if stat.S_IMODE(os.lstat(blob).st_mode) != FILE_MODE:
-                os.chmod(blob, FILE_MODE)  # noqa: PTH101  changed through another link
-            try:
-                os.link(blob, target)
-            except FileExistsError:
-                if not _same_file(blob, target):
-                    # The new link's first name is in the store, where a crash leaves no trace.
-                    self._layout.prepare()
-                    with guarded.scratch(self._layout.temporaries) as place:
-                        os.link(blob, f"{place}/link")
-                        publish_over(f"{place}/link", target)
-        except OSError as error:
-            if error.errno in _NO_LINKS:
-                return False
-            raise
+        if not linking.link(self._layout, blob, target):
+            return False
         self._record(digest)
         return True
 
@@ -378,29 +379,6 @@ class LocalStore:
         finally:
             os.close(source)
         self.stat.record(target, digest)
-
-
-def _read_file(path: str, least: int, most: int) -> bytes | None:
-    """Return a regular file's content, or None if its size is not in the bounds."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or not least <= status.st_size <= most:
-            return None
-        parts = []
-        while part := os.read(descriptor, max(status.st_size, 1)):
-            parts.append(part)
-        return b"".join(parts)
-    finally:
-        os.close(descriptor)
-
-
-def _same_file(one: str, other: str) -> bool:
-    try:
-        first, second = os.lstat(one), os.lstat(other)
-    except FileNotFoundError:
-        return False
-    return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
 
 
 def _missing(digest: Digest) -> MissingBlob:

@@ -35,7 +35,7 @@ from tasks.reporter import NodeReporter
 from tasks.session import Session
 from tasks.state import ACTION, DISTRUSTED, DURATION, MADE, NOTICES
 from tasks.trust import chosen_trust
-from tasks.workspace import BUILD, Workspace, receipt_hash, receipt_path, remove
+from tasks.workspace import BUILD, STATE, Workspace, receipt_hash, receipt_path, remove
 
 LOGS = "logs"
 SHOWN = 20  # lines of an action's output that its failure shows
@@ -92,7 +92,7 @@ def doit_config(current: Session) -> dict[str, Any]:
     ContentChecker.stat = current.workspace.store.stat
     return {
         "backend": "olmill",
-        "dep_file": str(current.workspace.root / BUILD / "state.sqlite"),
+        "dep_file": str(current.workspace.root / BUILD / STATE),
         "check_file_uptodate": ContentChecker,
         "reporter": NodeReporter,
         "session": current,

@@ -100,6 +100,8 @@ class Run(cmd_run.Run):  # type: ignore[misc]  # doit has no type information
         runner.dist = not no_dist
         runner.cached_only = require_cached
         with ExitStack() as stack:
+            stack.enter_context(shared.local.lease())
+            shared.local.register(session.workspace.root)
             if isinstance(outfile, str):
                 stream: TextIO = stack.enter_context(Path(outfile).open("w", encoding="utf-8"))
             elif (stream := apart(sys.stderr)) is not sys.stderr:

@@ -7,9 +7,11 @@ where the store still has its result.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import weakref
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,22 @@ _ASIDE = (
 MADE = "made:"  # keys of the results that came to be, told to the runner and not kept
 DISTRUSTED = "distrusted:"  # keys of results that are not believed, told and not kept likewise
 NOTICES = "notices:"  # what the remote cache gave cause to say, told to the runner and not kept
+_VALUES = "_values_:"  # doit's entry for what a task returned
 _LAST_SAVED = "deps:"  # the entry that doit's `Dependency.save_success` sets last
+
+
+def read_values(path: Path) -> dict[str, dict[str, Any]]:
+    """Return what the database of a project, which may be in use, says of each task's last success.
+
+    Raises:
+        sqlite3.Error: it is none, or is damaged.
+    """
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        rows = connection.execute("select task, entries from state").fetchall()
+    try:
+        return {task: json.loads(entries).get(_VALUES, {}) for task, entries in rows}
+    except ValueError as error:
+        raise sqlite3.DatabaseError(f"{path}: {error}") from None
 
 
 class StateDB:

@@ -24,6 +24,7 @@ from tasks.node import Graph, Node, Selection, Source, canonical_json
 
 BUILD = "build"
 RECEIPTS = "receipts"
+STATE = "state.sqlite"
 TEMPORARY = "tmp"
 
 
@@ -56,8 +57,13 @@ def read_receipt(workspace: Workspace, name: str) -> Mapping[str, Digest] | None
 
     A damaged receipt counts as none: the node is looked up in the store again.
     """
+    return read_outputs(receipt_path(workspace, name))
+
+
+def read_outputs(receipt: Path) -> Mapping[str, Digest] | None:
+    """Output digests in a receipt by path, None if it is none."""
     try:
-        outputs = json.loads(receipt_path(workspace, name).read_bytes())["outputs"]
+        outputs = json.loads(receipt.read_bytes())["outputs"]
         found = {}
         for path, digest in outputs.items():
             check_path(path)

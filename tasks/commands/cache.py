@@ -13,6 +13,7 @@ from tasks.graph import message
 
 SUBCOMMANDS = {
     "audit": "tasks.commands.cache_audit:Audit",
+    "gc": "tasks.commands.cache_gc:Gc",
     "keygen": "tasks.commands.cache_keygen:Keygen",
     "stats": "tasks.commands.cache_stats:Stats",
 }

@@ -13,7 +13,8 @@ from cache.survey import Survey, survey
 from tasks.amounts import age_text, size_text
 from tasks.commands.node_command import JSON, NodeCommand
 from tasks.graph import message
-from tasks.session import Session, record
+from tasks.projects import nodes_by_key
+from tasks.session import Session
 from tasks.table import render
 
 UNKNOWN = "unknown"
@@ -34,11 +35,8 @@ class Stats(NodeCommand):
             found = survey(store.root)
         except CacheError as error:
             raise InvalidCommand(message(error)) from None
-        kinds = {}
-        for name in session.workspace.graph.nodes:
-            last = record(self.dep_manager.get_values(name))
-            if last is not None:
-                kinds[last.key] = name.partition(":")[0]
+        nodes = nodes_by_key([*store.projects(), session.workspace.root])
+        kinds = {key: node.partition(":")[0] for key, node in nodes.items()}
         told = statistics(found, kinds, time.time())
         if as_json:
             print(json.dumps({"directory": str(store.root), **told}, indent=2))
@@ -100,5 +98,5 @@ def text(directory: str, told: dict[str, Any]) -> str:
     ):
         count, size = list(told[name].values())
         if count:
-            shown.append(f"{count} {words}, {size_text(size)}")
+            shown.append(f"{count} {words}, {size_text(size)}: doit cache gc removes them")
     return "\n".join(shown)

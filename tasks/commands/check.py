@@ -28,7 +28,8 @@ class Check(NodeCommand):
         wrong = 0
         for name in [found for arg in pos_args for found in self._expand(session, arg)]:
             try:
-                different = compare(session, name)
+                with session.workspace.store.lease():
+                    different = compare(session, name)
             except (BuildError, CacheError, OlmoError) as error:
                 print(f"failed    {name}: {message(error)}")
                 wrong += 1

@@ -32,7 +32,7 @@ JSON = {
 class NodeCommand(DoitCmdBase):  # type: ignore[misc]  # doit has no type information
     """A command about nodes; `tell(session, …)` is its body."""
 
-    doc_description = None
+    doc_description: ClassVar[str | None] = None
     cmd_options: ClassVar[Any] = ()
 
     def parse_execute(self, in_args: list[str]) -> int:

@@ -7,7 +7,6 @@ left over.
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import resource
 import shutil
@@ -23,23 +22,26 @@ from cache.action import ActionResult
 from cache.errors import CacheError, StoreUnavailable
 from cache.faults import deadly_disk, failing_disk, hooked_disk
 from cache.local import LocalStore
-from tests.cache.local_stores import KEY, blob_file, check_whole, leftovers, overwrite
+from tests.cache.local_stores import (
+    FORK,
+    KEY,
+    blob_file,
+    check_whole,
+    leftovers,
+    memory_directory,
+    overwrite,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SMALL, LARGE = b"small", bytes(range(256)) * 600
 SMALL_DIGEST, LARGE_DIGEST = digests.of_bytes(SMALL), digests.of_bytes(LARGE)
-FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
 def memory(tmp_path: Path) -> Iterator[Path]:
-    """A directory in memory where there is one: hundreds of stores take a disk a minute."""
-    if not os.access("/dev/shm", os.W_OK):  # noqa: S108  where Linux has it
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
+    with tempfile.TemporaryDirectory(dir=memory_directory() or tmp_path) as path:
         yield Path(path)
 
 

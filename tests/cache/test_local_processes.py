@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -14,13 +13,12 @@ from cache import digest as digests
 from cache.action import ActionResult
 from cache.errors import CorruptBlob, MissingBlob
 from cache.local import LocalStore
-from tests.cache.local_stores import KEY, blob_file, check_whole, leftovers, overwrite
+from tests.cache.local_stores import FORK, KEY, blob_file, check_whole, leftovers, overwrite
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
-FORK = multiprocessing.get_context("fork")
 CONTENTS = [b"%d" % number * (1 + 40_000 * (number % 3)) for number in range(8)]
 
 

@@ -39,7 +39,7 @@ def test_stats_count_what_is_there(project: Project, capsys: Capture) -> None:
 
 
 def test_stats_tell_what_is_nobodys(project: Project, capsys: Capture) -> None:
-    project.steps = {"c": Step("C")}
+    (project.root / "build/state.sqlite").unlink()
     for path in (project.cache / "v1/ac").glob("*/*"):
         path.chmod(0o644)
         path.write_bytes(b"damaged")
@@ -68,6 +68,11 @@ def test_foreign_files_are_not_counted(project: Project, capsys: Capture) -> Non
     after = stats(project, capsys)
     after["kinds"]["step"].pop("used_seconds_ago")
     assert after == before
+
+
+def test_the_nodes_of_other_projects_are_known(project: Project, capsys: Capture) -> None:
+    other = Project(project.root.parent / "other", project.cache)
+    assert list(stats(other, capsys)["kinds"]) == ["step"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""Which nodes of the real chain run after which change: each set exact."""
+"""Which nodes of the real chain run after which change, each set exact, and what `doit why` says."""
 
 import re
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,26 @@ def project(store: Path, tmp_path: Path) -> Clone:
     return made
 
 
+PACKAGE = "package:m:q0f32:256:mine"
+
+
+def causes(project: Clone, task: str = PACKAGE, *options: str) -> set[str]:
+    """What `doit why` draws as the ends of its chains."""
+    told = project.doit("why", task, *options)
+    assert told.returncode == 0, told.stderr
+    lines = told.stdout.splitlines()
+    texts = [line.lstrip("│├└─ ") for line in lines]
+    depths = [len(line) - len(text) for line, text in zip(lines, texts, strict=True)]
+    return {
+        text
+        for text, depth, following in zip(texts, depths, [*depths[1:], 0], strict=True)
+        if following <= depth and not text.endswith("(see above)")
+    }
+
+
+CURRENT = {f"{PACKAGE} is up to date"}
+
+
 def rows(kind: str, window: int = 256, targets: set[str] = ROWS) -> set[str]:
     return {f"{kind}:m:q0f32:{window}:{target}" for target in targets}
 
@@ -60,11 +81,16 @@ def test_a_fresh_clone_elsewhere_runs_nothing(project: Clone) -> None:
 
 def test_the_conversation_template(project: Clone) -> None:
     project.edit("matrix.toml", lambda text: text.replace('"LM"', '"olmo"'))
+    assert causes(project) == {"parameter conv_template LM → olmo"}
     assert project.build() == {"gen_config:m:q0f32:256"} | rows("verify") | rows("package")
+    assert causes(project) == CURRENT
+    assert causes(project, PACKAGE, "--last") == {"parameter conv_template LM → olmo"}
 
 
 def test_another_window(project: Clone) -> None:
     project.edit("matrix.toml", lambda text: text.replace("[256]", "[256, 512]"))
+    assert causes(project) == CURRENT
+    assert causes(project, "package:m:q0f32:512:mine") == {"never built here"}
     assert project.build() == (
         {"gen_config:m:q0f32:512", "lower:m:q0f32:512:llvm"}
         | rows("compile", 512)
@@ -75,6 +101,7 @@ def test_another_window(project: Clone) -> None:
 
 def test_a_comment_in_the_model(project: Clone) -> None:
     project.edit("olmo/modeling/model.py", lambda text: text + "\n# a comment\n")
+    assert causes(project) == CURRENT
     assert project.build() == set()
 
 
@@ -90,11 +117,17 @@ def test_a_local_variable_of_the_model(project: Clone) -> None:
         return text.replace(body, renamed)
 
     project.edit("olmo/modeling/model.py", rename)
+    assert causes(project) == {"code olmo/modeling/model.py changed"}
     assert project.build() == {"lower:m:q0f32:256:llvm"}
+    assert causes(project) == CURRENT
+    assert causes(project, "lower:m:q0f32:256:llvm", "--last") == {
+        "code olmo/modeling/model.py changed"
+    }
 
 
 def test_a_local_variable_of_the_kernels(project: Clone) -> None:
     project.edit("olmo/codecs/codec_kernels.py", lambda text: text.replace("start", "first"))
+    assert causes(project) == {"code olmo/codecs/codec_kernels.py changed"}
     assert project.build() == {"kernels:linux-x86_64", "kernels:linux-aarch64"}
 
 
@@ -103,11 +136,18 @@ def test_one_weight(project: Clone) -> None:
     weights = load_file(path)
     weights["model.layers.0.mlp.down_proj.weight"][0, 0] += np.float32(0.25)
     save_file(weights, path)
+    changed = {"input checkpoint/model.safetensors changed"}
+    assert causes(project) == changed
     assert project.build() == {"convert:m:q0f32"} | rows("verify") | rows("package")
+    assert causes(project, PACKAGE, "--last") == changed
 
 
 def test_an_option_of_one_target(project: Clone) -> None:
     project.edit("matrix.toml", lambda text: text.replace('"x86-64-v2"', '"x86-64"'))
+    assert causes(project) == {"parameter target.tvm.mcpu x86-64-v2 → x86-64"}
+    assert causes(project, "package:m:q0f32:256:linux-x86_64-cpu") == {
+        "package:m:q0f32:256:linux-x86_64-cpu is up to date"
+    }
     mine = {"mine"}
     assert project.build() == (
         rows("compile", targets=mine) | rows("verify", targets=mine) | rows("package", targets=mine)
@@ -117,12 +157,14 @@ def test_an_option_of_one_target(project: Clone) -> None:
 def test_touching_every_file(project: Clone) -> None:
     for path in sorted(project.root.rglob("*")):
         path.touch()
+    assert causes(project) == CURRENT
     assert project.build() == set()
 
 
 def test_deleting_what_was_made(project: Clone) -> None:
     before = project.dist()
     shutil.rmtree(project.root / "dist")
+    assert causes(project) == {"output libs/m-q0f32-ctx256-mine.json is missing, and 7 more"}
     shutil.rmtree(project.root / "build")
     assert project.build() == set()
     assert project.dist() == before
@@ -133,9 +175,39 @@ def test_what_conversion_does_not_read_of_the_config(project: Clone) -> None:
         "checkpoint/config.json",
         lambda text: text.replace('"rope_theta": 10000.0', '"rope_theta": 20000.0'),
     )
+    assert causes(project) == {"input config.json changed, read from checkpoint/config.json"}
     built = project.build()
     assert "convert:m:q0f32" not in built
     assert "lower:m:q0f32:256:llvm" in built
+
+
+def test_a_tool(project: Clone) -> None:
+    """Metadata of another version is found first in the project's own directory."""
+    info = project.root / "ziglang-99.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ziglang\nVersion: 99\n")
+    before = version("ziglang")
+    assert causes(project) == {f"tool ziglang {before} → 99"}
+    configured = "gen_config:m:q0f32:256"
+    assert causes(project, configured) == {f"{configured} is up to date"}
+
+
+def test_what_is_forgotten_or_not_in_the_matrix(project: Clone) -> None:
+    assert project.doit("forget", "compile:m:q0f32:256:mine").returncode == 0
+    assert causes(project) == {"forgotten: it runs again"}
+    project.edit("matrix.toml", lambda text: text.replace('-cpu", "mine"]', '-cpu"]'))
+    assert causes(project) == {f"{PACKAGE} is not in the matrix any more: nothing builds it"}
+
+
+def test_several_causes_at_once(project: Clone) -> None:
+    project.edit("matrix.toml", lambda text: text.replace('"LM"', '"olmo"'))
+    project.edit("olmo/modeling/model.py", lambda text: text + "\nNEW = 1\n")
+    project.edit("matrix.toml", lambda text: text.replace('"x86-64-v2"', '"x86-64"'))
+    assert causes(project) == {
+        "parameter conv_template LM → olmo",
+        "parameter target.tvm.mcpu x86-64-v2 → x86-64",
+        "code olmo/modeling/model.py changed",
+    }
 
 
 def test_nothing_to_do_imports_neither_tvm_nor_numpy(project: Clone) -> None:
@@ -146,4 +218,4 @@ def test_nothing_to_do_imports_neither_tvm_nor_numpy(project: Clone) -> None:
     assert not modules & {"tvm", "numpy", "rich", "safetensors", "tokenizers", "huggingface_hub"}
     lines = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
     assert len(lines) == 1
-    assert lines[0].startswith("12 nodes: 12 local, 0 remote, 0 built (")
+    assert lines[0].startswith("12 nodes: 12 local, 0 remote, 0 built")

@@ -1,5 +1,6 @@
 """What is released, on the real chain: where it comes from is said and holds, and it is published."""
 
+import base64
 import json
 import re
 import shutil
@@ -123,6 +124,9 @@ def test_rows_that_are_right(project: Clone) -> None:
     line = f"right  {ROW}: 8 files, 9 actions\n"
     for arguments in ((), (ROW,), ("m:q0f32",), (f"package:{ROW}",)):
         assert check(project, *arguments) == line
+    key = base64.b64encode(bytes(32)).decode()
+    project.environment = {"OLMILL_TRUSTED_KEYS": f"ci={key}"}
+    assert check(project) == line.replace("actions", "actions, built here")
     done = project.doit("verify", "--provenance", "n")
     assert done.returncode == 3
     assert "unknown row 'n'" in done.stderr

@@ -7,7 +7,7 @@ tasks that verify libraries.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,11 +15,14 @@ from doit.exceptions import InvalidCommand
 
 from cache.digest import of_file
 from cache.errors import CacheError
+from cache.tiered import Claim
+from cache.trust import Trust
 from olmo.errors import unknown
 from tasks.assess import State
 from tasks.commands.node_command import NodeCommand
 from tasks.errors import BuildError
 from tasks.graph import message
+from tasks.node import Node
 from tasks.plan import DIST, PACKAGE, package_of
 from tasks.provenance import place, statement
 from tasks.release import Row
@@ -67,8 +70,11 @@ class Verify(NodeCommand):
             self._decided(session, [package_of(row) for row in rows])
             stat = session.workspace.store.stat
             for row in rows:
-                found = row_mistakes(session, row, lambda path: stat.digest(path).hash)
-                wrong += _tell(str(row), *found)
+                mistakes, held = row_mistakes(session, row, lambda path: stat.digest(path).hash)
+                if not mistakes:
+                    mistakes, builders = _builders(session, row)
+                    held = ", ".join(filter(None, (held, builders)))
+                wrong += _tell(str(row), mistakes, held)
             stat.flush()
         return int(wrong > 0)
 
@@ -93,7 +99,7 @@ def row_mistakes(
     session: Session, row: Row, sha256_of: Callable[[Path], str]
 ) -> tuple[list[str], str]:
     """Return what is wrong with a row in dist/, and what was held against each other; it is decided."""
-    node = session.workspace.graph.nodes[package_of(row)]
+    node = _package(session, row)
     assessed = session.decided[node.name]
     if assessed.state is not State.CURRENT:
         return [f"it is {assessed.state.value}: {assessed.reason or 'not in dist/'}; run doit"], ""
@@ -107,6 +113,43 @@ def row_mistakes(
     if expected != given.text:
         wrong += _changed(given, expected)
     return wrong, _held(given)
+
+
+def _builders(session: Session, row: Row) -> tuple[list[str], str]:
+    """Ask the stores who made what a row comes from, if that matters; its statement is right."""
+    shared = session.workspace.shared
+    if not shared.trust.keys:
+        return [], ""
+    names = read(session.workspace.root / place(_package(session, row))).actions
+    decided = (session.decided[name] for name in sorted(names))
+    keys = {one.node.name: one.keyed.key for one in decided if one.keyed is not None}
+    try:
+        claims = shared.claims(keys.values())
+    except CacheError as error:
+        return [message(error)], ""
+    finally:
+        shared.close()
+    return builders({name: claims[key] for name, key in keys.items()}, shared.trust)
+
+
+def builders(claims: Mapping[str, Sequence[Claim]], trust: Trust) -> tuple[list[str], str]:
+    """Return which results nobody trusted vouches for, and who built the others, in words."""
+    wrong, known = [], dict[str, None]()
+    for name, found in claims.items():
+        believed = [one.judgement for one in found if trust.believes(one.judgement.verdict)]
+        if not believed:
+            told = found[0].judgement.verdict.value if found else "in no cache any more"
+            wrong.append(f"{name}: its result is {told}, and {trusted_text(trust)}")
+        elif believed[0].builder is None:
+            known["here"] = None
+        else:
+            known[f"by {believed[0].builder} (key {believed[0].signer})"] = None
+    return wrong, f"built {' and '.join(known)}" if known else ""
+
+
+def trusted_text(trust: Trust) -> str:
+    """Return whose results are believed, in words."""
+    return f"only what is built here or signed by {', '.join(sorted(trust.keys))} is believed"
 
 
 def check_directory(root: Path) -> int:
@@ -135,6 +178,10 @@ def check_directory(root: Path) -> int:
     for name in unstated(root, stated):
         wrong += _tell(str(root / name), ["no provenance names it"], "")
     return wrong
+
+
+def _package(session: Session, row: Row) -> Node:
+    return session.workspace.graph.nodes[package_of(row)]
 
 
 def _changed(given: Statement, expected: str | None) -> list[str]:

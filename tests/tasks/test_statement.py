@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
-from tasks.commands.verify import check_directory
+from cache.action import ActionResult
+from cache.digest import of_bytes
+from cache.tiered import Claim
+from cache.trust import Judgement, Trust, Verdict
+from tasks.commands.verify import builders, check_directory
 from tasks.errors import BuildError
 from tasks.provenance import BUILD_TYPE, PREDICATE, STATEMENT
 from tasks.statement import changes, differences, in_directory, read
@@ -154,3 +158,26 @@ def test_changes_are_told_field_by_field() -> None:
         'tools gone: {"uri": "1"} in its provenance, nothing by the matrix',
         "tools tvm uri: 1 in its provenance, 2 by the matrix",
     ]
+
+
+def test_who_built_it_is_said_by_signatures() -> None:
+    result = ActionResult({"outputs/a": of_bytes(b"")})
+
+    def claim(verdict: Verdict, builder: str | None = None) -> Claim:
+        signer = None if builder is None else "ci"
+        return Claim(result, local=False, judgement=Judgement(verdict, builder, signer))
+
+    trust = Trust({"ci": b"1" * 32})
+    trusted, own = claim(Verdict.TRUSTED, "github"), claim(Verdict.BUILT)
+    unsigned = claim(Verdict.UNSIGNED)
+    assert builders({"a": [trusted], "b": [own], "c": [unsigned, trusted]}, trust) == (
+        [],
+        "built by github (key ci) and here",
+    )
+    wrong, told = builders({"a": [trusted], "b": [unsigned], "c": []}, trust)
+    only = "only what is built here or signed by ci is believed"
+    assert wrong == [
+        f"b: its result is not signed, and {only}",
+        f"c: its result is in no cache any more, and {only}",
+    ]
+    assert told == "built by github (key ci)"

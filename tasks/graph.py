@@ -30,14 +30,15 @@ from tasks.keys import Keys, fields
 from tasks.node import Graph, Node, producers
 from tasks.plan import PACKAGE, plan
 from tasks.realise import realise
-from tasks.remote_cache import chosen, open_store
+from tasks.remote_cache import TOKEN, chosen, open_store
 from tasks.reporter import NodeReporter
 from tasks.session import Session
 from tasks.state import ACTION, DISTRUSTED, DURATION, MADE, NOTICES
-from tasks.trust import chosen_trust
+from tasks.trust import SIGNING_KEY, chosen_trust
 from tasks.workspace import BUILD, STATE, Workspace, receipt_hash, receipt_path, remove
 
 LOGS = "logs"
+SECRETS = (SIGNING_KEY, TOKEN)
 SHOWN = 20  # lines of an action's output that its failure shows
 DEFECT = "this is a defect of Olmill; please report it with the log"
 CODE_ROOT = Path(__file__).resolve().parents[1]
@@ -45,15 +46,17 @@ CODE_ROOT = Path(__file__).resolve().parents[1]
 Environment = Mapping[str, str]
 
 
-def open_session(root: Path, environment: Environment = os.environ) -> Session:
+def open_session(root: Path, environment: Environment | None = None) -> Session:
     """Open the build of the matrix at hand, in the project `root`.
 
     The matrix is `doit matrix=FILE`, else OLMILL_MATRIX, else `matrix.toml`; the cache is
     OLMILL_CACHE_DIR, else `olmill` in the user's cache directory (XDG_CACHE_HOME); the remote one
-    is OLMILL_REMOTE_CACHE, and whom to believe OLMILL_TRUSTED_KEYS, else those of the matrix.
+    is OLMILL_REMOTE_CACHE, and whom to believe OLMILL_TRUSTED_KEYS, else those of the matrix. Without
+    an `environment` it is that of the process, which has no secrets of ours from then on.
 
     Raises doit's InvalidDodoFile with the matrix's mistakes, which doit prints without a traceback.
     """
+    environment = _taken() if environment is None else environment
     path = root / (get_var("matrix") or environment.get("OLMILL_MATRIX") or "matrix.toml")
     try:
         matrix = matrix_file.load(path)
@@ -63,6 +66,14 @@ def open_session(root: Path, environment: Environment = os.environ) -> Session:
         return session(root, plan(matrix), store, matrix=matrix)
     except (BuildError, CacheError, OlmoError) as error:
         raise InvalidDodoFile(annotated(message(error), environment, path)) from None
+
+
+def _taken() -> Environment:
+    """Return the environment, and take out of it what compilers and browsers need not inherit."""
+    environment = dict(os.environ)
+    for name in SECRETS:
+        os.environ.pop(name, None)
+    return environment
 
 
 def session(

@@ -1,0 +1,54 @@
+"""Opening a session: what the environment says, and what of it nobody else is told."""
+
+import base64
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cache.credentials import Credentials
+from cache.http_transport import HttpTransport
+from tasks.graph import open_session
+from tests.cache.signers import SEED
+
+MATRIX = """
+[models.olmo-tiny]
+source = "embedded"
+
+[[release]]
+models = ["olmo-tiny"]
+quantizations = ["q0f32"]
+windows = [256]
+targets = ["linux-x86_64-cpu"]
+"""
+SECRETS = {
+    "OLMILL_SIGNING_KEY": base64.b64encode(SEED).decode(),
+    "OLMILL_REMOTE_CACHE_TOKEN": "hunter2",
+}
+
+
+def test_programs_that_actions_run_inherit_no_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "matrix.toml").write_text(MATRIX)
+    others = {
+        "OLMILL_BUILDER": "ci",
+        "OLMILL_CACHE_DIR": str(tmp_path / "cache"),
+        "OLMILL_REMOTE_CACHE": "http://localhost",
+    }
+    for name, value in {**SECRETS, **others}.items():
+        monkeypatch.setenv(name, value)
+    shared = open_session(tmp_path).workspace.shared
+    script = "import os; print(*os.environ.values())"
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout
+    assert not any(secret.encode() in told for secret in SECRETS.values())
+    assert not SECRETS.keys() & os.environ.keys()
+    assert shared.trust.signer is not None
+    assert shared.trust.signer.builder == "ci"
+    assert shared.remote is not None
+    transport = shared.remote._transport.inner  # type: ignore[attr-defined]  # behind retries
+    assert isinstance(transport, HttpTransport)
+    expected = Credentials(SECRETS["OLMILL_REMOTE_CACHE_TOKEN"]).authorization("localhost")
+    assert transport._authorization == expected

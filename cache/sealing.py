@@ -26,15 +26,15 @@ from cache.action import (
     encode_result,
     encode_run,
 )
+from cache.digest import Digest
 from cache.errors import CorruptBlob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cache.digest import Digest
-
 MAX_SIGNATURES = 16  # of a result: each costs its reader a tenth of a millisecond
 
+_MAX_ACTION_BYTES = 1 << 16  # two digests, and names and versions of tools
 _SEAL_BYTES = 65  # sha256 in hex and a newline
 _AUXILIARY, _TYPE, _VALUE = 11, 1, 2  # field numbers
 _BUILDER, _SIGNER, _SIGNATURE = 1, 2, 3  # of an olmill.Signature
@@ -78,6 +78,21 @@ def unchecked(entry: bytes) -> ActionResult:
         CacheError: one that `decode_result` refuses.
     """
     return decode_result(entry[_SEAL_BYTES:])
+
+
+def is_whole(name: str, entry: bytes, sizes: list[int]) -> bool:
+    """Return whether an entry is as it was made for the action with this sha256.
+
+    An action's size is in the checksum, and not in the name of the entry, so it is found by trying.
+    sizes: those found so far, to be tried first; the one found is added.
+    """
+    message = entry[_SEAL_BYTES:]
+    for size in (*sizes, *range(1, _MAX_ACTION_BYTES)):
+        if entry[:_SEAL_BYTES] == _seal_of(Digest(name, size), message):
+            if size not in sizes:
+                sizes.append(size)
+            return True
+    return False
 
 
 def seal_message(key: Digest, result: ActionResult) -> bytes:

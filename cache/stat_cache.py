@@ -191,6 +191,8 @@ class StatCache:
         if row is None:
             return None
         if not _proves(status, row):
+            if row.checked_ns == row.ctime_ns:  # doubted: what is on disk is what was believed
+                return None
             row = self._load(inode)  # another process may have looked since
             if row is None or not _proves(status, row):
                 return None

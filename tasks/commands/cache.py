@@ -15,7 +15,10 @@ SUBCOMMANDS = {
     "audit": "tasks.commands.cache_audit:Audit",
     "gc": "tasks.commands.cache_gc:Gc",
     "keygen": "tasks.commands.cache_keygen:Keygen",
+    "pull": "tasks.commands.cache_transfer:Pull",
+    "push": "tasks.commands.cache_transfer:Push",
     "stats": "tasks.commands.cache_stats:Stats",
+    "verify": "tasks.commands.cache_verify:Verify",
 }
 
 

@@ -288,3 +288,15 @@ def test_the_end_of_the_process_saves(tmp_path: Path, file: Path) -> None:
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", program, database, file], check=True, cwd=root)
     assert StatCache(database).memo_get("memo", file) == b"value"
+
+
+@pytest.mark.usefixtures("later")
+def test_what_is_doubted_is_read_whatever_the_disk_remembers(tmp_path: Path, file: Path) -> None:
+    cache = StatCache(tmp_path / "home" / "stat.sqlite")
+    digest = cache.digest(file)
+    cache.close()
+    cache = StatCache(tmp_path / "home" / "stat.sqlite")
+    assert cache.peek(file) == digest
+    cache.doubt(file)
+    assert cache.peek(file) is None
+    cache.close()

@@ -1,0 +1,122 @@
+"""`doit cache push` and `pull`: to and from every kind of server, without a build."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cache.connect import connect
+from cache.credentials import Credentials
+from cache.survey import survey
+from tests.cache.servers import SERVERS, Server
+from tests.tasks.toy import Project, Step
+
+Capture = pytest.CaptureFixture[str]
+STEPS = {
+    "a": Step("A"),
+    "b": Step("B" * 1000, ["a"]),
+    "c": Step("C", ["a"], keep=1),
+    "d": Step("D", ["b", "c"], dist=True),
+}
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    with SERVERS[request.param](tmp_path_factory.mktemp(request.param)) as running:
+        yield running
+
+
+Machine = Callable[[str], Project]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, server: Server) -> Machine:
+    server.clear()
+
+    def make(name: str) -> Project:
+        place = tmp_path / name
+        made = Project(place / "project", place / "cache", dict(STEPS))
+        made.remote = lambda: connect(server.address, Credentials())
+        return made
+
+    return make
+
+
+def told(project: Project, capsys: Capture, *arguments: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert project.doit("cache", *arguments, "--json") == 0
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return answer
+
+
+def test_what_one_pushed_another_pulls(machine: Machine, capsys: Capture) -> None:
+    one, two = machine("one"), machine("two")
+    assert one.doit() == 0
+    size = sum(len(text or "") for text in one.contents().values())
+    assert told(one, capsys, "push") == {
+        "results": 4,
+        "blobs": 4,
+        "bytes": size,
+        "there": 0,
+        "absent": [],
+    }
+    again = told(one, capsys, "push")
+    assert (again["results"], again["blobs"], again["there"]) == (0, 0, 4)
+    part = told(two, capsys, "pull", "step:b")
+    assert (part["results"], part["blobs"], part["bytes"]) == (2, 2, 1002)
+    rest = told(two, capsys, "pull")
+    assert (rest["results"], rest["bytes"], rest["there"]) == (2, size - 1002, 2)
+    assert not (two.root / "dist").exists()
+    two.remote = None
+    assert two.doit() == 0
+    assert two.executed() == set()
+    assert two.contents() == one.contents()
+
+
+def test_what_is_not_to_be_had_is_said(machine: Machine, capsys: Capture) -> None:
+    one, two = machine("one"), machine("two")
+    one.doit("step:c")
+    pushed = told(one, capsys, "push")
+    assert (pushed["results"], pushed["absent"]) == (2, ["step:b", "step:d"])
+    assert two.doit("cache", "pull") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "step:b: not in the remote cache",
+        "step:d: not in the remote cache",
+        "pulled 2 results, 2 blobs, 2 B; 0 were there",
+    ]
+
+
+def test_what_is_current_and_no_longer_in_the_store_is_pulled(
+    machine: Machine, capsys: Capture
+) -> None:
+    one = machine("one")
+    one.doit()
+    told(one, capsys, "push")
+    shutil.rmtree(one.cache)
+    assert told(one, capsys, "pull")["results"] == 4
+    assert len(survey(one.cache).results) == 4
+
+
+@pytest.mark.parametrize("command", ["push", "pull"])
+def test_without_a_remote_cache(tmp_path: Path, capsys: Capture, command: str) -> None:
+    project = Project(tmp_path / "project", tmp_path / "cache", dict(STEPS))
+    assert project.doit("cache", command) == 3
+    assert "there is no remote cache\nhint: set `remote` in [cache]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["push", "pull"])
+def test_a_server_that_is_gone_is_an_error(tmp_path: Path, capsys: Capture, command: str) -> None:
+    project = Project(tmp_path / "project", tmp_path / "cache", dict(STEPS))
+    project.doit()
+    if command == "pull":
+        shutil.rmtree(project.cache)
+    project.remote = lambda: connect("http://127.0.0.1:1", Credentials())
+    assert project.doit("cache", command) == 2
+    shown = capsys.readouterr().err
+    assert "http://127.0.0.1:1: Connection refused" in shown
+    assert "Traceback" not in shown

@@ -6,13 +6,41 @@ module, and the package index; nothing else of the system is touched.
 """
 
 import os
+import platform
+import re
 import subprocess
 import sys
 
 NEEDED = (3, 11)
 HERE = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(HERE, ".venv")
-EXTRAS = ("cuda", "remote", "test", "train", "trust", "verify")
+EXTRAS = ("cuda", "docs", "remote", "test", "train", "trust", "verify")
+
+# What pip says, and what it means: (pattern, message, hint). The first that is found counts.
+FAILURES = (
+    (
+        r"No space left on device|Disk quota exceeded",
+        "the disk is full",
+        "make room below %s: an installation takes 2 GB" % HERE,
+    ),
+    (
+        r"NewConnectionError|Failed to establish|NameResolution|ProxyError|ConnectTimeout|SSLError",
+        "the package index cannot be reached",
+        "check the network, and HTTPS_PROXY and PIP_INDEX_URL if you need them",
+    ),
+    (
+        r"requires a different Python: (\S+)",
+        "the environment in .venv has Python {0}",
+        "remove .venv, and run bootstrap.py again with Python %d.%d or newer" % NEEDED,
+    ),
+    (
+        r"No matching distribution found for (\S+)",
+        "there is no package {0} for Python %d.%d on %s %s"
+        % (sys.version_info[:2] + (platform.system(), platform.machine())),
+        "Olmill builds on Linux (glibc 2.28 or newer, x86-64 or AArch64) with Python 3.11 to 3.13",
+    ),
+    (r"Permission denied: '?([^']+)", "{0} may not be written to", "make sure that you own it"),
+)
 
 
 def fail(message, hint):
@@ -21,11 +49,41 @@ def fail(message, hint):
     sys.exit(1)
 
 
+def explain(command, code, said):
+    """End with what a program's failure means; `said` is what it wrote."""
+    for pattern, message, hint in FAILURES:
+        found = re.search(pattern, said)
+        if found:
+            fail(message.format(*found.groups()), hint)
+    fail("%s ended with %d" % (" ".join(command[:4]), code), "the lines above say why")
+
+
 def run(*command):
-    """Run a program; its failure is ours."""
-    code = subprocess.call(command)
+    """Run a program and show what it writes; its failure is ours."""
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, universal_newlines=True)
+    said = []
+    for line in process.stderr:
+        sys.stderr.write(line)
+        said.append(line)
+    code = process.wait()
     if code:
-        fail("%s ended with %d" % (" ".join(command[:4]), code), "the lines above say why")
+        explain(command, code, "".join(said))
+
+
+def make_environment(python):
+    """Make the virtual environment, or finish one that was interrupted."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    is_there = os.path.exists(os.path.join(VENV, "pyvenv.cfg")) and os.path.exists(python)
+    if is_there and subprocess.call((python, "-m", "pip", "--version"), **quiet) == 0:
+        return
+    try:
+        import ensurepip  # noqa: F401, PLC0415  (Debian packages it apart from Python)
+    except ImportError:
+        fail(
+            "this Python cannot make virtual environments",
+            "on Debian and Ubuntu: sudo apt-get install python3-venv",
+        )
+    run(sys.executable, "-m", "venv", VENV)
 
 
 def main(extras):
@@ -40,15 +98,7 @@ def main(extras):
         fail("unknown extra %s" % unknown[0], "known: %s" % ", ".join(EXTRAS))
     binaries = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
     python = os.path.join(binaries, "python")
-    if not os.path.exists(os.path.join(VENV, "pyvenv.cfg")) or not os.path.exists(python):
-        try:
-            import ensurepip  # noqa: F401, PLC0415  (Debian packages it apart from Python)
-        except ImportError:
-            fail(
-                "this Python cannot make virtual environments",
-                "on Debian and Ubuntu: sudo apt-get install python3-venv",
-            )
-        run(sys.executable, "-m", "venv", VENV)
+    make_environment(python)
     pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     project = HERE + ("[%s]" % ",".join(extras) if extras else "")
     lock = os.path.join(HERE, "requirements.lock")
@@ -58,4 +108,8 @@ def main(extras):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted: run bootstrap.py again to go on\n")
+        sys.exit(130)

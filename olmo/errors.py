@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+_MANY = 3  # suggestions at most
+
 
 class OlmoError(Exception):
     """A user's mistake or a broken input, told in one line.
@@ -20,8 +22,15 @@ class OlmoError(Exception):
 
 
 def unknown(what: str, name: str, choices: Iterable[str]) -> OlmoError:
-    """Return the error for a `name` that is not among `choices`, with the closest one as hint."""
+    """Return the error for a `name` that is not among `choices`, with the closest as hint."""
     names = list(choices)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
-    return OlmoError(f"unknown {what} {name!r}", hint)
+    close = difflib.get_close_matches(name, names, n=_MANY, cutoff=0.5)
+    best = [other for other in close if _likeness(other, name) == _likeness(close[0], name)]
+    hint = (
+        f"did you mean {' or '.join(map(repr, best))}?" if close else f"known: {', '.join(names)}"
+    )
+    return OlmoError(f"unknown {what} {name!r}", hint if names else "there is none")
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()

@@ -169,7 +169,8 @@ def awq_sources(source: Source, quantization: Quantization) -> tuple[Source, Sou
     if columns % quantization.group_size or rows % quantization.per_word:
         raise OlmoError(
             f"{quantization.name} needs inputs in groups of {quantization.group_size} and outputs "
-            f"in words of {quantization.per_word}, but {name} is {columns} to {rows}"
+            f"in words of {quantization.per_word}, but {name} is {columns} to {rows}",
+            "choose a quantization that is not AWQ",
         )
     groups, words = columns // quantization.group_size, rows // quantization.per_word
     return (

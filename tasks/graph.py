@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shlex
 import traceback
@@ -12,11 +13,11 @@ from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Any
 
-from doit import get_var
+from doit import doit_cmd, get_var, loader
 from doit.dependency import UptodateCalculator
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
-from cache.errors import CacheError
+from cache.errors import CacheError, unavailable
 from cache.tiered import TieredStore
 from olmo.errors import OlmoError
 from tasks import matrix as matrix_file
@@ -41,6 +42,11 @@ LOGS = "logs"
 SECRETS = (SIGNING_KEY, TOKEN)
 SHOWN = 20  # lines of an action's output that its failure shows
 DEFECT = "this is a defect of Olmill; please report it with the log"
+_VARIABLE_HINT = (
+    "NAME=VALUE sets a variable, and there is only matrix=FILE; text with = in it goes to an "
+    "option as --option=TEXT"
+)
+VARIABLES = ("matrix",)  # what `doit NAME=VALUE` may set
 CODE_ROOT = Path(__file__).resolve().parents[1]
 
 Environment = Mapping[str, str]
@@ -57,6 +63,7 @@ def open_session(root: Path, environment: Environment | None = None) -> Session:
     Raises doit's InvalidDodoFile with the matrix's mistakes, which doit prints without a traceback.
     """
     environment = _taken() if environment is None else environment
+    _check_started(root)
     path = root / (get_var("matrix") or environment.get("OLMILL_MATRIX") or "matrix.toml")
     try:
         matrix = matrix_file.load(path)
@@ -74,6 +81,23 @@ def _taken() -> Environment:
     for name in SECRETS:
         os.environ.pop(name, None)
     return environment
+
+
+def _check_started(root: Path) -> None:
+    """Refuse a start from elsewhere, and variables that nothing reads.
+
+    doit reads pyproject.toml where it is started, so elsewhere it has none of our commands.
+
+    Raises doit's InvalidDodoFile.
+    """
+    started = loader.initial_workdir
+    if started is not None and Path(started).resolve() != root.resolve():
+        raise InvalidDodoFile(f"doit was started in {started}\nhint: cd {root}, and doit there")
+    for name in doit_cmd._CMDLINE_VARS or {}:  # noqa: SLF001  doit has no way to ask for all of them
+        if name not in VARIABLES:
+            close = difflib.get_close_matches(name, VARIABLES)
+            hint = f"did you mean {close[0]}=…?" if close else _VARIABLE_HINT
+            raise InvalidDodoFile(f"unknown variable {name!r}\nhint: {hint}")
 
 
 def session(
@@ -173,6 +197,11 @@ def run_node(current: Session, node: Node) -> dict[str, Any] | TaskFailed:
             )
     except (BuildError, CacheError, OlmoError) as error:
         return _failed(node, str(error), getattr(error, "hint", None), log)
+    except OSError as error:
+        if error.errno is None:
+            return _failed(node, f"{type(error).__name__}: {error}", DEFECT, log)
+        refused = unavailable(error, current.workspace.root, store=False)
+        return _failed(node, str(refused), refused.hint, log)
     except Exception as error:  # noqa: BLE001  a defect of ours: its traceback belongs in the log
         return _failed(node, f"{type(error).__name__}: {error}", DEFECT, log)
     finally:

@@ -116,11 +116,12 @@ def load(path: Path) -> Matrix:
             f"{path}: {error.strerror}", "choose a matrix: doit matrix=FILE or OLMILL_MATRIX"
         ) from None
     except UnicodeDecodeError as error:
-        raise BuildError(f"{path}: not UTF-8 text ({error})") from None
+        raise BuildError(f"{path}: not UTF-8 text ({error})", "save it as UTF-8") from None
     try:
         value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise BuildError(f"{path}: not valid TOML: {error}") from None
+        hint = "docs/matrix.md shows how each table is written"
+        raise BuildError(f"{path}: not valid TOML: {error}", hint) from None
     return parse(value, path)
 
 

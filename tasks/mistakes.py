@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from olmo.errors import unknown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -37,10 +38,8 @@ class Mistakes:
 
     def unknown(self, where: str, what: str, name: str, known: Iterable[str]) -> None:
         """Note a name that is not among the known ones."""
-        names = sorted(known)
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
-        self.add(where, f"unknown {what} {name!r}", hint)
+        error = unknown(what, name, sorted(known))
+        self.add(where, str(error), error.hint)
 
     def keys(self, where: str, table: Mapping[str, Any], known: Mapping[str, Key]) -> None:
         """Note each key of a table that is not among the known ones."""

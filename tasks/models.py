@@ -40,6 +40,7 @@ class Model:
     questions: Path | None = None
 
 
+_FROM_HERE = "paths start at the directory of the matrix"
 _SOURCES = ("embedded", "hf", "local")
 
 KEYS: Mapping[str, Key] = {
@@ -84,16 +85,17 @@ def read_models(value: Any, base: Path, mistakes: Mistakes) -> dict[str, Model]:
     for name, table in tables("models", value, mistakes).items():
         where = f"models.{name}"
         source = str(table.get("source", ""))
+        before = len(mistakes.lines)
         if source not in _SOURCES:
             known = ", ".join(map(repr, _SOURCES))
             if not source:
                 mistakes.add(where, "source is missing", f"one of {known}")
             else:
                 mistakes.unknown(f"{where}.source", "source", source, _SOURCES)
+            mistakes.keys(where, table, KEYS)
             continue
         allowed = {name: key for name, key in KEYS.items() if not key.of or source in key.of}
         mistakes.keys(where, table, allowed)
-        before = len(mistakes.lines)
         model = {
             "embedded": _embedded_model,
             "hf": _hub_model,
@@ -126,7 +128,11 @@ def _hub_model(
 ) -> Model:
     repo = _string(where, table, "repo", mistakes)
     if repo and not _REPO.fullmatch(repo):
-        mistakes.add(f"{where}.repo", f"{repo!r} is not OWNER/NAME")
+        mistakes.add(
+            f"{where}.repo",
+            f"{repo!r} is not OWNER/NAME",
+            "what follows the host in the address of its page, such as 'allenai/OLMo-1B-hf'",
+        )
     revision = _string(where, table, "revision", mistakes)
     if revision and not _REVISION.fullmatch(revision):
         mistakes.add(
@@ -162,7 +168,9 @@ def _local_model(
         weights = _gguf_files(f"{where}.path", path, mistakes)
         path = path.parent
     elif given and not path.is_dir():
-        mistakes.add(f"{where}.path", f"{given} is not a directory, nor a {GGUF_SUFFIX} file")
+        mistakes.add(
+            f"{where}.path", f"{given} is not a directory, nor a {GGUF_SUFFIX} file", _FROM_HERE
+        )
     return Model(
         name,
         "local",
@@ -199,7 +207,7 @@ def _questions(where: str, table: Mapping[str, Any], base: Path, mistakes: Mista
         return None
     path = base / Path(given).expanduser()
     if not path.is_file():
-        mistakes.add(f"{where}.questions", f"{given} is not a file")
+        mistakes.add(f"{where}.questions", f"{given} is not a file", _FROM_HERE)
     return path
 
 

@@ -62,12 +62,13 @@ class Row:
         return f"{self.model}:{self.quantization}:{self.variant}:{self.target}"
 
 
+_SMALLEST_WINDOW = 8  # a smaller one could not be verified
 _ROW_KEYS = ("models", "quantizations", "windows", "targets")
 
 KEYS: Mapping[str, Key] = {
     "models": Key("list of names", "models of `[models]`"),
     "quantizations": Key("list of names", "[quantizations](quantization.md)"),
-    "windows": Key("list of positive integers", "context windows, in tokens"),
+    "windows": Key("list of integers", "context windows, in tokens; 8 at least"),
     "targets": Key("list of names", "[targets](targets.md), built in or of `[targets]`"),
     "exclude": Key("list of tables", "rows to leave out, see below", "none"),
     "tensor_parallel_shards": Key(
@@ -137,10 +138,10 @@ def _axis(
 ) -> list[Any]:
     values = table.get(key)
     if values is None:
-        mistakes.add(where, f"{key} is missing")
+        mistakes.add(where, f"{key} is missing", f"{key} = [...] says which")
         return []
     if not isinstance(values, list):
-        mistakes.add(f"{where}.{key}", f"expected a list, found {values!r}")
+        mistakes.add(f"{where}.{key}", f"expected a list, found {values!r}", f"write [{values!r}]")
         return []
     if not values:
         mistakes.add(f"{where}.{key}", "is empty: the product would be empty")
@@ -191,20 +192,28 @@ def _quantization(where: str, name: Any, mistakes: Mistakes) -> bool:
         return False
     reason = QUANTIZATIONS[name].unsupported
     if reason:
-        mistakes.add(where, f"{name} cannot be built: {reason}")
+        mistakes.add(
+            where, f"{name} cannot be built: {reason}", "docs/quantization.md has all others"
+        )
     return reason is None
 
 
 def _target(where: str, name: Any, known: Iterable[str], mistakes: Mistakes) -> bool:
     if name in UNSUPPORTED:
-        mistakes.add(where, f"{name} cannot be built: {UNSUPPORTED[name]}")
+        mistakes.add(
+            where, f"{name} cannot be built: {UNSUPPORTED[name]}", "docs/targets.md has all others"
+        )
         return False
     return name in ALIASES or _known(where, "target", name, known, mistakes)
 
 
 def _window(where: str, window: Any, mistakes: Mistakes) -> bool:
-    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
-        mistakes.add(where, f"a window is a positive number of tokens, not {window!r}")
+    if isinstance(window, bool) or not isinstance(window, int) or window < _SMALLEST_WINDOW:
+        mistakes.add(
+            where,
+            f"a window is a number of tokens from {_SMALLEST_WINDOW} on, not {window!r}",
+            "such as 2048, without quotes",
+        )
         return False
     return True
 

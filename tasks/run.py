@@ -18,6 +18,8 @@ from doit.task import Stream
 from cache.errors import CacheError
 from tasks.action_output import apart
 from tasks.annotations import annotated, in_github
+from tasks.commands.explained import Explained
+from tasks.errors import BuildError
 from tasks.graph import message
 from tasks.runners import runner_class
 from tasks.session import Session
@@ -46,7 +48,7 @@ NO_DIST = {
 }
 
 
-class Run(cmd_run.Run):  # type: ignore[misc]  # doit has no type information
+class Run(Explained, cmd_run.Run):  # type: ignore[misc]  # doit has no type information
     """doit's `run`, with our runners."""
 
     name = "run"
@@ -57,10 +59,10 @@ class Run(cmd_run.Run):  # type: ignore[misc]  # doit has no type information
         try:
             return int(super().execute(params, args))
         except InvalidCommand as error:
-            if not in_github(os.environ):
+            if error.not_found is not None or not in_github(os.environ):
                 raise
             raise InvalidCommand(annotated(str(error), os.environ)) from None
-        except CacheError as error:
+        except (BuildError, CacheError) as error:
             sys.stderr.write(f"error: {message(error)}\n")
             return int(ERROR)
         except KeyboardInterrupt as stop:

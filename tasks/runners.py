@@ -25,6 +25,7 @@ from tasks.assess import NOT_CACHED, State
 from tasks.durations import durations
 from tasks.graph import LOGS, message
 from tasks.history import begin_run, tell
+from tasks.memory import check_verifications
 from tasks.session import Session
 from tasks.state import ACTION, DISTRUSTED, DURATION, MADE, NOTICES, to_run_again
 from tasks.workspace import BUILD, sweep
@@ -63,6 +64,7 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
             _check_cached(session)
         if not self.continue_:
             _check_toolchains(session, chosen)
+            check_verifications(session, chosen)
         sweep(session.workspace)
         busy = any(one.state is not State.CURRENT for one in session.decided.values())
         if hasattr(self.reporter, "planned"):
@@ -264,7 +266,7 @@ def runner_class(num_process: int, par_type: str) -> type[NodeRunner]:
     if par_type == "thread" or not hasattr(os, "fork"):
         return ThreadRunner
     if par_type != "process":
-        raise InvalidCommand(f"Invalid parallel type {par_type}")
+        raise InvalidCommand(f"no parallel type {par_type!r}\nhint: process or thread")
     # children inherit the session; spawned ones would have to load everything again
     multiprocessing.set_start_method("fork", force=True)
     return ProcessRunner

@@ -15,6 +15,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from tasks.errors import BuildError
+
 FORGOTTEN = "forgotten:"
 ACTION = "action:"  # fields of the Action, of the last success
 DURATION = "duration:"  # seconds that the action ran
@@ -30,6 +32,7 @@ MADE = "made:"  # keys of the results that came to be, told to the runner and no
 DISTRUSTED = "distrusted:"  # keys of results that are not believed, told and not kept likewise
 NOTICES = "notices:"  # what the remote cache gave cause to say, told to the runner and not kept
 _VALUES = "_values_:"  # doit's entry for what a task returned
+_HINT = "make room on that disk, and sure that you may write there"
 _LAST_SAVED = "deps:"  # the entry that doit's `Dependency.save_success` sets last
 
 
@@ -59,9 +62,13 @@ class StateDB:
         self._open()
 
     def _open(self) -> None:
-        Path(self.name).parent.mkdir(parents=True, exist_ok=True)
         try:
+            Path(self.name).parent.mkdir(parents=True, exist_ok=True)
             self._connect()
+        except OSError as error:
+            raise BuildError(f"{error.filename}: {error.strerror}", _HINT) from None
+        except sqlite3.OperationalError as error:
+            raise BuildError(f"{self.name}: {error}", _HINT) from None
         except sqlite3.DatabaseError:  # a record of successes that cannot be read is no record
             self._connection.close()
             for suffix in ("", "-wal", "-shm"):
@@ -96,7 +103,13 @@ class StateDB:
 
     def _save(self, task_id: str) -> None:
         value = self.codec.encode(self._task(task_id))
-        self._connection.execute("insert or replace into state values (?, ?)", (task_id, value))
+        self._write("insert or replace into state values (?, ?)", (task_id, value))
+
+    def _write(self, statement: str, values: tuple[str, ...]) -> None:
+        try:
+            self._connection.execute(statement, values)
+        except sqlite3.OperationalError as error:
+            raise BuildError(f"{self.name}: {error}", _HINT) from None
 
     def get(self, task_id: str, dependency: str) -> Any:
         """Value of one entry, None if absent."""
@@ -111,7 +124,7 @@ class StateDB:
         """Set one entry; a success is committed with its last entry."""
         if dependency in _ASIDE:
             row = (task_id, dependency, self.codec.encode(value))
-            self._connection.execute("insert or replace into aside values (?, ?, ?)", row)
+            self._write("insert or replace into aside values (?, ?, ?)", row)
             return
         entries = self._task(task_id)
         if entries is None:
@@ -135,7 +148,7 @@ class StateDB:
     def remove(self, task_id: str) -> None:
         """Forget a task's success."""
         self._entries.pop(task_id, None)
-        self._connection.execute("delete from state where task = ?", (task_id,))
+        self._write("delete from state where task = ?", (task_id,))
 
     def forget(self, task_id: str) -> None:
         """Forget a task's success and mark it to run again, whatever the store has."""

@@ -22,6 +22,8 @@ OLMO_OUTSIDE_ACTIONS = {
     "tasks/commands/",
     "tasks/graph.py",  # errors
     "tasks/matrix.py",  # the tables of names that a matrix may use
+    "tasks/memory.py",
+    "tasks/mistakes.py",  # the suggestion for a misspelt name
     "tasks/models.py",
     "tasks/plan.py",
     "tasks/publication.py",

@@ -155,7 +155,7 @@ def _missing_hint(missing: Iterable[str], found: Iterable[str], config: OLMoConf
         return "q4f16_awq needs a checkpoint quantized with AWQ: choose q4f16_1 for this one"
     if "lm_head.weight" in missing and not config.tie_word_embeddings:
         return "config.json says tie_word_embeddings is false: is it true for this model?"
-    return None
+    return "config.json or an index is of another checkpoint, or the download is not whole"
 
 
 def _surplus_hint(surplus: Iterable[str]) -> str | None:

@@ -28,6 +28,9 @@ _FAMILY_HINTS: Mapping[str, str] = {
     "olmoe": "OLMoE is a mixture of experts; choose an OLMo 1 checkpoint",
 }
 
+_OTHER_FAMILY = "choose an OLMo 1 checkpoint, such as allenai/OLMo-1B-hf"
+_NOT_OLMO = "is it the config.json of an OLMo 1 checkpoint in the form of transformers?"
+
 _POSITIVE_INTEGERS = (
     "vocab_size",
     "hidden_size",
@@ -255,12 +258,14 @@ def _validate_shapes(config: OLMoConfig) -> None:
     for name in ("num_key_value_heads", "intermediate_size"):
         if getattr(config, name) % shards:
             raise OlmoError(
-                f"tensor_parallel_shards {shards} does not divide {name} {getattr(config, name)}"
+                f"tensor_parallel_shards {shards} does not divide {name} {getattr(config, name)}",
+                "choose a number of shards that does",
             )
     if config.num_hidden_layers % config.pipeline_parallel_stages:
         raise OlmoError(
             f"pipeline_parallel_stages {config.pipeline_parallel_stages} does not divide "
-            f"num_hidden_layers {config.num_hidden_layers}"
+            f"num_hidden_layers {config.num_hidden_layers}",
+            "choose a number of stages that does",
         )
 
 
@@ -269,7 +274,7 @@ def _check_family(config: Mapping[str, Any], where: str) -> None:
     if family != MODEL_TYPE:
         raise OlmoError(
             f"{where}: model_type is {family!r}, but Olmill builds {MODEL_TYPE!r} models",
-            _FAMILY_HINTS.get(str(family)),
+            _FAMILY_HINTS.get(str(family), _OTHER_FAMILY),
         )
     if config.get("attention_bias"):
         raise OlmoError(
@@ -326,7 +331,7 @@ def _mapping(obj: object, where: str) -> Mapping[str, Any]:
 
 def _needed(config: Mapping[str, Any], name: str, where: str) -> Any:
     if config.get(name) is None:
-        raise OlmoError(f"{where}: the field {name!r} is missing")
+        raise OlmoError(f"{where}: the field {name!r} is missing", _NOT_OLMO)
     return config[name]
 
 

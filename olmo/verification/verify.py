@@ -18,6 +18,7 @@ from olmo.json_file import read_json
 from olmo.quantization import Quantization
 from olmo.verification import reference
 from olmo.verification.dequantized import dequantized
+from olmo.verification.memory import check_memory
 from olmo.verification.report import Report, bound, executed
 
 PROMPT_TOKENS = 24
@@ -65,18 +66,19 @@ def verify(
     """Return the report on the library with the weights and configuration of `model_dir`.
 
     Raises:
-        OlmoError: the files do not belong together, a question is malformed, or the logits are
-            further from the reference than the arithmetic explains.
+        OlmoError: the files do not belong together, a question is malformed, there is too little
+            memory, or the logits are further from the reference than the arithmetic explains.
     """
-    engine = Engine(model_dir, library, 2)
+    config = OLMoConfig.from_json(read_json(model_dir / CHAT_CONFIG)["model_config"])
+    check_memory(config, quantization)
     tolerance = TOLERANCES[quantization.model_dtype]
-    accuracy = measure(engine, model_dir, library, quantization, tolerance)
+    # The engine is gone when the conversation loads the weights for itself.
+    accuracy = measure(Engine(model_dir, library, 2), model_dir, library, quantization, tolerance)
     if questions is not None:
         chat = Chat(model_dir, library)
         answers = [_answer(chat, question) for question in questions_of(questions)]
         accuracy["questions"] = graded(questions, answers)
-    config = read_json(model_dir / CHAT_CONFIG)
-    return executed(_how(OLMoConfig.from_json(config["model_config"])), accuracy)
+    return executed(_how(config), accuracy)
 
 
 def measure(
@@ -231,7 +233,9 @@ def _texts(vocabulary: int, window: int) -> tuple[list[int], list[int]]:
     """Return two texts of one length: token ids spread over the vocabulary."""
     length = min(PROMPT_TOKENS + DECODED_TOKENS, window)
     if length <= DECODED_TOKENS + 1:
-        raise OlmoError(f"a context window of {window} tokens is too small to verify")
+        raise OlmoError(
+            f"a context window of {window} tokens is too small to verify", "8 tokens at least"
+        )
     step = max(1, vocabulary * 618 // 1000)
     return (
         [(7 + n * step) % vocabulary for n in range(length)],

@@ -274,7 +274,9 @@ def _not_cached(wanted: Commit, name: str) -> OlmoError:
     why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the Hub cannot be reached"
     return OlmoError(
         f"{wanted}: {why}, and the Hub cache does not have {name}",
-        "unset HF_HUB_OFFLINE once, or check the network and HF_ENDPOINT",
+        "unset HF_HUB_OFFLINE once"
+        if constants.HF_HUB_OFFLINE
+        else "check the network, the proxy and HF_ENDPOINT, and run doit again",
     )
 
 

@@ -15,7 +15,7 @@ from doit.exceptions import InvalidCommand
 
 from cache.errors import CacheError
 from cache.tiered import TieredStore
-from olmo.errors import unknown
+from tasks.commands.explained import Explained
 from tasks.graph import message
 from tasks.session import Session
 from tasks.state import to_run_again
@@ -29,7 +29,7 @@ JSON = {
 }
 
 
-class NodeCommand(DoitCmdBase):  # type: ignore[misc]  # doit has no type information
+class NodeCommand(Explained, DoitCmdBase):  # type: ignore[misc]  # doit has no type information
     """A command about nodes; `tell(session, …)` is its body."""
 
     doc_description: ClassVar[str | None] = None
@@ -74,13 +74,12 @@ class NodeCommand(DoitCmdBase):  # type: ignore[misc]  # doit has no type inform
             return [name]
         group = [found for found in nodes if found.startswith(f"{name}:")]
         if not group:
-            error = unknown("task", name, nodes)
-            raise InvalidCommand(message(error))
+            raise InvalidCommand(not_found=name)
         return group
 
     def _one(self, session: Session, names: list[str]) -> str:
         if len(names) != 1:
             raise InvalidCommand(f"`{self.name}` is about one task: doit {self.name} TASK")
         if names[0] not in session.workspace.graph.nodes:
-            raise InvalidCommand(message(unknown("task", names[0], session.workspace.graph.nodes)))
+            raise InvalidCommand(not_found=names[0])
         return names[0]

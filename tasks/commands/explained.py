@@ -1,0 +1,94 @@
+"""doit's own messages told as ours are: what is wrong in one line, and the way out as a hint."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from doit.cmdparse import CmdParseError
+from doit.exceptions import InvalidCommand
+
+from cache.errors import CacheError, unavailable
+from olmo.errors import OlmoError
+from tasks.errors import BuildError
+from tasks.graph import message
+
+_NO_OPTION = re.compile(
+    r"Error parsing \w+: (?:option )?(.*?)(?: not recognized)? \(parsing options", re.DOTALL
+)
+_WRONG_VALUE = re.compile(r"Error parsing parameter '(\w+)'(?:\.| <.*?>\.)\s+(.*)", re.DOTALL)
+_NO_TASK = re.compile(r"'(.*)' is not a task\.")
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+class Explained:
+    """Mixed into a command of doit's: its user's mistakes end in one message, without a traceback."""
+
+    def parse_execute(self: Any, in_args: list[str]) -> int:
+        """Parse and execute.
+
+        Raises InvalidCommand, which doit prints and ends with 3.
+        """
+        try:
+            return int(super().parse_execute(in_args) or 0)  # type: ignore[misc]  # doit's, in the class it is mixed into
+        except CmdParseError as error:
+            raise InvalidCommand(_option(self, str(error))) from None
+        except InvalidCommand as error:
+            name = error.not_found or _named(str(error))
+            if name is None:
+                raise
+            raise InvalidCommand(_name(self, name)) from None
+        except (BuildError, CacheError, OlmoError) as error:
+            raise InvalidCommand(message(error)) from None
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
+            raise InvalidCommand(message(unavailable(error, "", store=False))) from None
+
+
+def suggestion(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Return the hint for a misspelt name: the closest known one, else what `otherwise` says."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else otherwise
+
+
+def task_names(nodes: Iterable[str]) -> list[str]:
+    """Return names of tasks as people type them: kinds, which are groups, and nodes."""
+    names = list(nodes)
+    return [*dict.fromkeys(name.partition(":")[0] for name in names), *names]
+
+
+def _named(text: str) -> str | None:
+    match = _NO_TASK.fullmatch(text)
+    return match[1] if match else None
+
+
+def _name(command: Any, name: str) -> str:
+    """Say that there is no such task, or no such command where one could have been meant."""
+    tasks = task_names(task.name for task in command.task_list or () if not task.has_subtask)
+    if command.name == "run":
+        known = [*tasks, *command.loader.cmd_names]
+        return f"unknown task or command {name!r}\nhint: " + suggestion(
+            name, known, "doit list shows the tasks, doit help the commands"
+        )
+    return f"unknown task {name!r}\nhint: " + suggestion(name, tasks, "doit list shows the tasks")
+
+
+def _option(command: Any, text: str) -> str:
+    """Say in a line what was wrong about an option."""
+    more = f"doit help {command.name} shows the options"
+    if match := _NO_OPTION.match(text):
+        wrong = match[1]
+        if " not recognized" in text and wrong.startswith("-"):
+            long = [f"--{name.rstrip('=')}" for name in command.cmdparser.get_long()]
+            return f"doit {command.name} has no option {wrong}\nhint: " + suggestion(
+                wrong, long, more
+            )
+        return f"doit {command.name}: {wrong}\nhint: {more}"
+    if match := _WRONG_VALUE.match(text):
+        option = command.cmdparser[match[1]]
+        return f"doit {command.name} --{option.long}: {match[2].strip()}\nhint: {more}"
+    return text

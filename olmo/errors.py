@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+DISK_HINT = "free some space there, raise the limit (ulimit -f, quota), or use another disk"
+
 _MANY = 3  # suggestions at most
 
 
@@ -27,7 +29,9 @@ def unknown(what: str, name: str, choices: Iterable[str]) -> OlmoError:
     close = difflib.get_close_matches(name, names, n=_MANY, cutoff=0.5)
     best = [other for other in close if _likeness(other, name) == _likeness(close[0], name)]
     hint = (
-        f"did you mean {' or '.join(map(repr, best))}?" if close else f"known: {', '.join(names)}"
+        f"did you mean {' or '.join(map(repr, sorted(best)))}?"
+        if close
+        else f"known: {', '.join(names)}"
     )
     return OlmoError(f"unknown {what} {name!r}", hint if names else "there is none")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from olmo.errors import OlmoError
+from olmo.errors import DISK_HINT, OlmoError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -62,7 +62,7 @@ def _write_error(error: OSError, out: Path, nbytes: int) -> OlmoError:
             "free space, or choose an output directory on another disk",
         )
     named = f" ({error.filename})" if error.filename else ""
-    return OlmoError(f"{out}: cannot write: {error.strerror or error}{named}")
+    return OlmoError(f"{out}: cannot write: {error.strerror or error}{named}", DISK_HINT)
 
 
 def _move(

@@ -192,7 +192,7 @@ def _gguf_files(where: str, path: Path, mistakes: Mistakes) -> tuple[str, ...]:
 def _string(where: str, table: Mapping[str, Any], key: str, mistakes: Mistakes) -> str | None:
     value = table.get(key)
     if value is None:
-        mistakes.add(where, f"{key} is missing")
+        mistakes.add(where, f"{key} is missing", f"it is {KEYS[key].form}")
     elif not isinstance(value, str) or not value:
         mistakes.add(f"{where}.{key}", f"expected text, found {value!r}")
         return None

@@ -183,7 +183,11 @@ def _devices(
 def _known(where: str, what: str, name: Any, known: Iterable[str], mistakes: Mistakes) -> bool:
     if isinstance(name, str) and name in known:
         return True
-    mistakes.unknown(where, what, str(name), known)
+    names = list(known)
+    if names:
+        mistakes.unknown(where, what, str(name), names)
+    else:
+        mistakes.add(where, f"unknown {what} {str(name)!r}", f"add a table [{what}s.{name}]")
     return False
 
 

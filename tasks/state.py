@@ -32,7 +32,7 @@ MADE = "made:"  # keys of the results that came to be, told to the runner and no
 DISTRUSTED = "distrusted:"  # keys of results that are not believed, told and not kept likewise
 NOTICES = "notices:"  # what the remote cache gave cause to say, told to the runner and not kept
 _VALUES = "_values_:"  # doit's entry for what a task returned
-_HINT = "make room on that disk, and sure that you may write there"
+_HINT = "free some space on that disk, and make sure that you may write there"
 _LAST_SAVED = "deps:"  # the entry that doit's `Dependency.save_success` sets last
 
 

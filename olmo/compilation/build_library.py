@@ -6,7 +6,7 @@ from pathlib import Path
 
 from olmo.compilation.compile import compile_library
 from olmo.compilation.library_plan import LibraryPlan
-from olmo.errors import OlmoError
+from olmo.errors import DISK_HINT, OlmoError
 from olmo.modeling.lower import lower
 from olmo.wasm.runtime_cache import runtime
 
@@ -28,4 +28,4 @@ def build_library(plan: LibraryPlan, cache: Path) -> None:
                 module, metadata, plan.target, plan.output, plan.prefix, linked, work=Path(work)
             )
     except OSError as error:
-        raise OlmoError(f"{plan.output}: cannot write: {error.strerror}") from error
+        raise OlmoError(f"{plan.output}: cannot write: {error.strerror}", DISK_HINT) from error

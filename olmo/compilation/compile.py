@@ -19,7 +19,7 @@ import tvm
 from olmo.compilation import pipeline
 from olmo.compilation.code_generation import generate
 from olmo.compilation.schedule import scheduled
-from olmo.errors import OlmoError
+from olmo.errors import DISK_HINT, OlmoError
 from olmo.optimization import optimization
 from olmo.target import Target
 from olmo.toolchains import cuda
@@ -110,4 +110,6 @@ def _publish(built: Path, output: Path) -> None:
         temporary.replace(output)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise OlmoError(f"{output}: cannot write the library: {error.strerror}") from error
+        raise OlmoError(
+            f"{output}: cannot write the library: {error.strerror}", DISK_HINT
+        ) from error

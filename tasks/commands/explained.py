@@ -20,6 +20,7 @@ _NO_OPTION = re.compile(
     r"Error parsing \w+: (?:option )?(.*?)(?: not recognized)? \(parsing options", re.DOTALL
 )
 _WRONG_VALUE = re.compile(r"Error parsing parameter '(\w+)'(?:\.| <.*?>\.)\s+(.*)", re.DOTALL)
+_NO_NUMBER = re.compile(r"(?:invalid literal for int.*?|could not convert string to float): (.*)")
 _NO_TASK = re.compile(r"'(.*)' is not a task\.")
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -90,5 +91,6 @@ def _option(command: Any, text: str) -> str:
         return f"doit {command.name}: {wrong}\nhint: {more}"
     if match := _WRONG_VALUE.match(text):
         option = command.cmdparser[match[1]]
-        return f"doit {command.name} --{option.long}: {match[2].strip()}\nhint: {more}"
+        wrong = _NO_NUMBER.sub(r"\1 is not a number", match[2].strip())
+        return f"doit {command.name} --{option.long}: {wrong}\nhint: {more}"
     return text

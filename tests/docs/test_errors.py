@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import itertools
 import json
 import os
 import re
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -154,7 +156,7 @@ def _index(n: Newcomer) -> tuple[int, str]:
 
 def _interrupted(n: Newcomer) -> tuple[int, str]:
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     n.write().patch.setattr("tasks.actions.inspect.run", interrupt)
     n.store = n.root / "store"
@@ -337,8 +339,9 @@ def message(said: str, newcomer: Newcomer) -> str:
     lines = said.splitlines()
     failed = [number for number, line in enumerate(lines) if line.startswith("FAILED")]
     if failed:
-        lines = [line.removeprefix("  ") for line in lines[failed[0] + 1 :]]
-        lines = lines[: next(n for n, line in enumerate(lines) if line.startswith("log: "))]
+        told = itertools.takewhile(lambda line: line.startswith("  "), lines[failed[0] + 1 :])
+        lines = [line.removeprefix("  ") for line in told]
+        lines = [line for line in lines if not line.startswith(("log: ", "again: "))]
     else:
         first = re.compile("(error|ERROR|interrupted): ")
         lines = lines[next(n for n, line in enumerate(lines) if first.match(line)) :]

@@ -1,0 +1,1 @@
+"""The build graph as a picture and as text."""

@@ -89,6 +89,10 @@ class Trust:
             return True
         return any(signing.write_public(key) in vouchers for key in self.keys.values())
 
+    def trusts_signer(self) -> bool:
+        """Return whether this machine has a key to sign with, and it is one of the trusted."""
+        return self.signer is not None and self.signer.public in self.keys.values()
+
     def sign(self, key: Digest, result: ActionResult) -> ActionResult:
         """Return a result as it goes to others: with the signatures that they need to believe it.
 
@@ -100,7 +104,7 @@ class Trust:
             Untrusted: there are trusted keys, and none of them would have signed it.
         """
         kept = self._verified(key, result) if self.keys else list(result.signatures)
-        signer = self.signer
+        signer = None if self.keys and not self.trusts_signer() else self.signer
         if signer is not None and (not result.fetched or (self.keys and kept)):
             ours = signer.sign(key, result, kept[0].builder if kept else None)
             others = [one for one in kept if one.signer != ours.signer]

@@ -17,6 +17,7 @@ SUBCOMMANDS = {
     "keygen": "tasks.commands.cache_keygen:Keygen",
     "pull": "tasks.commands.cache_transfer:Pull",
     "push": "tasks.commands.cache_transfer:Push",
+    "sign": "tasks.commands.cache_sign:Sign",
     "stats": "tasks.commands.cache_stats:Stats",
     "verify": "tasks.commands.cache_verify:Verify",
 }

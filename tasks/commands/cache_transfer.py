@@ -66,12 +66,12 @@ class Transfer(NodeCommand):
             return 0
         done, where = self.words
         lines = [f"{name}: {where}" for name in absent]
-        lines.append(
-            f"{done} {moved.results} results, {moved.blobs} blobs, {size_text(moved.bytes)}; "
-            f"{moved.there} were there"
-        )
-        print("\n".join(lines))
+        print("\n".join([*lines, f"{done} {self._told(moved)}"]))
         return 0
+
+    def _told(self, moved: Moved) -> str:
+        size = size_text(moved.bytes)
+        return f"{moved.results} results, {moved.blobs} blobs, {size}; {moved.there} were there"
 
     def _move(self, shared: TieredStore, keys: dict[str, Digest]) -> Moved:
         raise NotImplementedError

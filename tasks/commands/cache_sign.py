@@ -1,0 +1,48 @@
+"""`doit cache sign`: another key vouches for what is in the remote cache."""
+
+from __future__ import annotations
+
+from doit.exceptions import InvalidCommand
+
+from cache import parallel
+from cache.digest import Digest
+from cache.tiered import TieredStore
+from tasks.commands.cache_transfer import Moved, Transfer
+from tasks.trust import SIGNING_KEY
+
+
+class Sign(Transfer):
+    """`doit cache sign [TASK …]`: this machine's signature beside that of a trusted key."""
+
+    name = "cache sign"
+    doc_purpose = "sign results in the remote cache for which a trusted key vouches"
+    doc_description = (
+        "With the key of OLMILL_SIGNING_KEY, of the tasks and what they read, or of all: for when "
+        "keys are replaced. No blob moves, and the name of who built a result stays."
+    )
+    words = ("signed", "not in the remote cache, or not believed")
+
+    def _move(self, shared: TieredStore, keys: dict[str, Digest]) -> Moved:
+        remote, trust = shared.remote, shared.trust
+        assert remote is not None  # noqa: S101  (asked before)
+        if not trust.keys:
+            raise InvalidCommand(
+                "no keys are trusted: nothing says which results are right\n"
+                "hint: put public keys under [trust] in the matrix (docs/trust.md)"
+            )
+        if not trust.trusts_signer():
+            raise InvalidCommand(
+                f"nothing to sign with\nhint: set {SIGNING_KEY} to a key that is trusted"
+            )
+        there = remote.get_results(keys.values())
+        unsigned = [
+            (key, result)
+            for key, result in there.items()
+            if trust.sign(key, result).signatures != result.signatures
+        ]
+        parallel.each(lambda one: remote.put_result(*one), unsigned)
+        absent = tuple(name for name, key in keys.items() if key not in there)
+        return Moved(len(unsigned), 0, 0, len(there) - len(unsigned), absent)
+
+    def _told(self, moved: Moved) -> str:
+        return f"{moved.results} results; {moved.there} were signed by this key"

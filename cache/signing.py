@@ -26,7 +26,7 @@ DOMAIN = "olmill-result-1"  # in no other kind of message, and another one when 
 KEY_BYTES = 32
 
 _MAX_FILE = 1 << 16  # bytes of a file with a private key
-_FORMS = "an ed25519 private key: PEM (PKCS 8), or its 32 bytes in base64"
+_FORMS = "an ed25519 private key (PEM, or its 32 bytes in base64)"
 _MAKE = "make one: doit cache keygen FILE"
 
 
@@ -126,7 +126,7 @@ def read_private(text: str, origin: str) -> Ed25519PrivateKey:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE).decode()
     except (OSError, ValueError, RuntimeError):  # a zero byte, no text, nobody's home
-        raise CacheError(f"{origin}: neither {_FORMS}, nor a file with one", _MAKE) from None
+        raise CacheError(f"{origin}: neither {_FORMS} nor a file with one", _MAKE) from None
     found = _private_in(content, f"{origin}: {path}")
     if found is None:
         raise CacheError(f"{origin}: {path}: not {_FORMS}", _MAKE)

@@ -6,6 +6,7 @@ what stands below the heading. With OLMILL_UPDATE_GOLDEN=1 the messages are writ
 
 from __future__ import annotations
 
+import base64
 import errno
 import importlib.util
 import itertools
@@ -30,6 +31,7 @@ from huggingface_hub import close_session, constants
 from cache.faults import failing_disk
 from olmo.toolchains import toolchain
 from olmo.verification import memory
+from tests.cache.signers import SEED
 from tests.tasks.fake_hub import REPO, REVISION, Hub, serve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -288,6 +290,13 @@ SITUATIONS: dict[str, Callable[[Newcomer], tuple[int, str]]] = {
     "A compiler is not installed": _no_nvcc,
     "The remote cache's address is none": lambda n: _variable(
         n.write(), "OLMILL_REMOTE_CACHE", "ftp://cache"
+    ).doit(),
+    "A trusted key is none": lambda n: n.write(row=f'{ROW}\n[trust]\nci = "ci.pub"\n').doit(),
+    "The signing key is none": lambda n: _variable(
+        n.write(), "OLMILL_SIGNING_KEY", "ci.pem"
+    ).doit(),
+    "The signing key is nobody's": lambda n: _variable(
+        n.write(), "OLMILL_SIGNING_KEY", base64.b64encode(SEED).decode()
     ).doit(),
     "Nothing is built to chat with": lambda n: n.write().doit("chat", "m"),
     "Nothing is built for the browser": lambda n: n.write().doit("serve"),

@@ -109,6 +109,11 @@ def package_of(row: Row) -> str:
     return f"{PACKAGE}:{row}"
 
 
+def convert_of(row: Row) -> str:
+    """Name of the node that converts a row's weights."""
+    return f"convert:{row.model}:{row.quantization}{row.devices.of_weights}"
+
+
 def _node(
     name: str, action: str, params: Mapping[str, Any], *inputs: Selection, **options: Any
 ) -> Node:
@@ -155,7 +160,7 @@ def _row_nodes(
     target = matrix.targets[row.target]
     download = f"download:{row.model}"
     devices = row.devices
-    convert = f"convert:{row.model}:{row.quantization}{devices.of_weights}"
+    convert = convert_of(row)
     configured = f"{row.model}:{row.quantization}:{row.window}{devices.of_library}"
     gen_config = f"gen_config:{configured}"
     lower = f"lower:{configured}:{target.kind}"

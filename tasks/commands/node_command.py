@@ -57,6 +57,12 @@ class NodeCommand(Explained, DoitCmdBase):  # type: ignore[misc]  # doit has no 
             decided = session.decide(self.dep_manager.get_values, names or None, names)
         except CacheError as error:
             raise InvalidCommand(message(error)) from None
+        self._tell(session)
+        return decided
+
+    @staticmethod
+    def _tell(session: Session) -> None:
+        """Close the connections of the store, and say what there is to say of them."""
         shared = session.workspace.shared
         shared.close()
         self._warn(shared)

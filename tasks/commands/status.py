@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 
 from tasks.assess import State
 from tasks.commands.node_command import JSON, NodeCommand
-from tasks.session import Session
-from tasks.table import release_rows, release_table, render
+from tasks.report.gather import cells
+from tasks.report.json_form import cell_json
+from tasks.session import Session, record
+from tasks.table import release_table, render
 
 
 class Status(NodeCommand):
@@ -31,7 +33,8 @@ class Status(NodeCommand):
         decided = self._decided(session, pos_args)
         if as_json:
             states = {name: assessed.state.value for name, assessed in decided.items()}
-            rows = release_rows(session, set(decided))
+            known = cells(session, decided, lambda n: record(self.dep_manager.get_values(n)))
+            rows = [cell_json(cell) for cell in known]
             print(json.dumps({"nodes": states, "release": rows}, indent=2))
         else:
             table = release_table(session, set(decided))

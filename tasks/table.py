@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from olmo.verification.report import accuracy_text, verified_text
 from tasks.amounts import size_text
+from tasks.report import words
 from tasks.report.gather import cells
 from tasks.report.releases import Cell
 from tasks.session import Session
@@ -33,5 +34,8 @@ def render(lines: list[tuple[str, ...]]) -> str:
 
 def _line(cell: Cell) -> tuple[str, ...]:
     sizes = ["" if size is None else size_text(size) for size in (cell.library, cell.weights)]
-    told = (verified_text(cell.verified), accuracy_text(cell.verified)) if cell.verified else ()
-    return (*cell.row, cell.target, cell.state, *sizes, *(told or ("", "")))
+    head = (*cell.row, cell.target, cell.state, *sizes)
+    if cell.verified is None:
+        return (*head, "", "")
+    accuracy = ", ".join(filter(None, (accuracy_text(cell.verified), words.answers(cell))))
+    return (*head, verified_text(cell.verified), accuracy)

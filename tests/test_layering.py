@@ -29,6 +29,7 @@ OLMO_OUTSIDE_ACTIONS = {
     "tasks/publication.py",
     "tasks/release.py",
     "tasks/site.py",
+    "tasks/report/",
     "tasks/table.py",  # the vocabulary of verification
     "tasks/verification.py",
     "tasks/verification_tools.py",
@@ -79,6 +80,7 @@ NETWORK = {
     "cache/timed_socket.py",
     "tasks/commands/serve.py",
     "tasks/repository.py",  # uploads to the Hub
+    "tasks/report/elements.py",  # escapes addresses
 }
 PRINTING = {"tasks/commands/", "olmo/embedded/train.py"}
 STREAMS = {  # sys.stdout and sys.stderr

@@ -60,13 +60,10 @@ class NodeCommand(Explained, DoitCmdBase):  # type: ignore[misc]  # doit has no 
         self._tell(session)
         return decided
 
-    @staticmethod
-    def _tell(session: Session) -> None:
+    def _tell(self, session: Session) -> None:
         """Close the connections of the store, and say what there is to say of them."""
-        shared = session.workspace.shared
-        shared.close()
-        self._warn(shared)
-        return decided
+        session.workspace.shared.close()
+        self._warn(session.workspace.shared)
 
     @staticmethod
     def _warn(shared: TieredStore) -> None:

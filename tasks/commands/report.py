@@ -53,7 +53,7 @@ class Report(NodeCommand):
     )
 
     def _execute(self, session: Session, form: str, output: str, pos_args: list[str]) -> int:
-        file = Path(get_initial_workdir(), output) if output else None
+        file = Path(get_initial_workdir() or Path.cwd(), output) if output else None
         write = FORMS[_form(form, file)]
         self._decided(session, pos_args)
         found = release(

@@ -35,9 +35,11 @@ class Status(NodeCommand):
             states = {name: assessed.state.value for name, assessed in decided.items()}
             known = cells(session, decided, lambda n: record(self.dep_manager.get_values(n)))
             rows = [cell_json(cell) for cell in known]
+            self._tell(session)
             print(json.dumps({"nodes": states, "release": rows}, indent=2))
         else:
             table = release_table(session, set(decided))
+            self._tell(session)
             print(table or render([(a.state.value, name) for name, a in decided.items()]))
         stale = any(assessed.state is not State.CURRENT for assessed in decided.values())
         return int(check and stale)

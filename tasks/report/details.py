@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 from tasks.report import words
-from tasks.report.elements import append, element
+from tasks.report.elements import address, append, element
 from tasks.report.releases import Cell
 
 TOLD = 0.1  # seconds: what takes less is not told
@@ -30,7 +29,7 @@ def details(cell: Cell, place: str, dist: str, seconds: Mapping[str, float | Non
     key = cell.key or words.UNKNOWN
     _add(listed, "Key", element("code", None, key))
     links = [
-        element("a", {"href": quote(f"{dist}/{path}")}, role) for role, path in cell.files.items()
+        element("a", {"href": address(f"{dist}/{path}")}, role) for role, path in cell.files.items()
     ]
     _add(listed, "Files", *_separated(links))
     return element(
@@ -67,9 +66,11 @@ def _verification(listed: ET.Element, cell: Cell) -> None:
             _in_brackets(by_function),
         )
     if "questions" in accuracy:
-        wrong = accuracy["questions"].get("wrong", [])
+        wrong = accuracy["questions"]["wrong"]
         told = element("ul", None, *(_answer(**_texts(one)) for one in wrong)) if wrong else None
-        _add(listed, "Answered right", words.questions(cell), told)
+        alike = words.answers(cell)
+        right = ", ".join(filter(None, (words.questions(cell), alike)))
+        _add(listed, "Answered right", right, told)
     if report["checks"]:
         checks = [element("li", None, check) for check in report["checks"]]
         _add(listed, "Checked", element("ul", None, *checks))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 Child = ET.Element | str | None
@@ -29,6 +30,11 @@ def append(parent: ET.Element, children: Iterable[Child]) -> None:
             parent[-1].tail = (parent[-1].tail or "") + child
         elif child:
             parent.text = (parent.text or "") + child
+
+
+def address(path: str) -> str:
+    """Return a path as the address of a link, relative whatever is in it."""
+    return quote(path)
 
 
 def html_text(root: ET.Element) -> str:

@@ -7,15 +7,18 @@ is fetched. Of a shared cache that is a few kilobytes for each row: manifests, n
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 
 from cache.digest import Digest
 from cache.errors import CacheError
+from olmo.verification.report import same_answers
 from tasks.assess import Assessment, Record, State, upstream
 from tasks.node import producers
 from tasks.plan import DIST, convert_of, library_name, package_of, release_directory
+from tasks.provenance import place
 from tasks.release import Row
 from tasks.report.records import Conversion, conversion, verification
-from tasks.report.releases import Cell, CellState, FileRole, Release, Step
+from tasks.report.releases import Answers, Cell, CellState, FileRole, Release, Step
 from tasks.session import Session
 from tasks.workspace import Workspace, read_receipt
 
@@ -57,7 +60,22 @@ def cells(
     seconds: Mapping[str, float] | None = None,
 ) -> tuple[Cell, ...]:
     """Return the matrix's rows whose package is among `names`, as cells, in its order."""
-    return tuple(_cell(session, row, recorded, seconds or {}) for row in _rows(session, names))
+    rows = _rows(session, names)
+    return _compared(_cell(session, row, recorded, seconds or {}) for row in rows)
+
+
+def _compared(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """Return cells that say whether their answers are those of the first of their row."""
+    first: dict[tuple[str, ...], Cell] = {}
+    found = []
+    for cell in cells:
+        answers = None
+        if cell.verified and "questions" in cell.verified.get("accuracy", {}):
+            peer = first.setdefault(cell.row, cell)
+            same = None if peer is cell else same_answers(peer.verified or {}, cell.verified)
+            answers = None if same is None else Answers(same, peer.target)
+        found.append(replace(cell, answers=answers))
+    return tuple(found)
 
 
 def _rows(session: Session, names: Collection[str]) -> Iterable[Row]:
@@ -86,7 +104,6 @@ def _cell(session: Session, row: Row, recorded: Recorded, seconds: Mapping[str, 
         "configuration": f"{directory}/mlc-chat-config.json",
         "weights": f"{directory}/tensor-cache.json",
     }
-    in_place = state in ("built", "stale")
     read = _read(session.workspace, DIST, manifest, outputs)
     return Cell(
         *head,
@@ -96,10 +113,22 @@ def _cell(session: Session, row: Row, recorded: Recorded, seconds: Mapping[str, 
         outputs[library].size if library in outputs else None,
         sum(outputs[path].size for path in shards),
         None if read is None else verification(read),
-        ran,
-        nodes,
-        {role: path for role, path in places.items() if in_place and path in outputs},
+        seconds=ran,
+        nodes=nodes,
+        files=_in_place(session, name, places, outputs) if state in ("built", "stale") else {},
     )
+
+
+def _in_place(
+    session: Session, name: str, places: Mapping[FileRole, str], outputs: Outputs
+) -> dict[FileRole, str]:
+    """Return the files of a row that are in dist/; a statement of provenance is no output."""
+    workspace = session.workspace
+    found = {role: path for role, path in places.items() if path in outputs}
+    statement = place(workspace.graph.nodes[name])
+    if (workspace.root / statement).is_file():
+        found["provenance"] = statement.removeprefix(f"{DIST}/")
+    return found
 
 
 def _state(session: Session, name: str) -> tuple[CellState, str, Outputs | None]:
@@ -136,8 +165,8 @@ def _conversion(session: Session, row: Row) -> Conversion | None:
         outputs = read_receipt(session.workspace, name)
     if outputs is None:
         return None
-    place = session.workspace.graph.nodes[name].destination
-    report = _read(session.workspace, place, CONVERSION, outputs)
+    directory = session.workspace.graph.nodes[name].destination
+    report = _read(session.workspace, directory, CONVERSION, outputs)
     return None if report is None else conversion(row.model, row.quantization, report)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from urllib.parse import quote
 
 from olmo.verification.report import accuracy_text, verified_text
 from tasks.report import words
+from tasks.report.elements import address
 from tasks.report.releases import Cell, FileRole, Release
 
 # Colour, where there is no other than that of characters.
@@ -96,14 +96,14 @@ def _line(cell: Cell, dist: str) -> list[str]:
         words.size(cell.weights),
         words.time(cell.seconds),
         words.UNKNOWN if report is None else text(verified_text(report)),
-        "" if report is None else accuracy_text(report),
+        ", ".join(filter(None, (accuracy_text(report) if report else None, words.answers(cell)))),
         _code(words.short_key(cell)),
         ", ".join(links),
     ]
 
 
 def _link(role: FileRole, cell: Cell, dist: str) -> str:
-    return f"[{role}]({quote(f'{dist}/{cell.files[role]}')})"
+    return f"[{role}]({address(f'{dist}/{cell.files[role]}')})"
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -11,12 +11,11 @@ import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 from tasks.report import words
 from tasks.report.details import details
-from tasks.report.elements import append, element, html_text
+from tasks.report.elements import address, append, element, html_text
 from tasks.report.palette import style
 from tasks.report.plots import Plot, plots
 from tasks.report.releases import CELL_STATES, Cell, Release
@@ -45,7 +44,7 @@ def page_text(release: Release, dist: str) -> str:
         element("meta", {"http-equiv": "Content-Security-Policy", "content": policy}),
         element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
         element("title", None, ": ".join(["Release matrix", *filter(None, [", ".join(models)])])),
-        element("link", {"rel": "icon", "href": f"data:image/svg+xml,{quote(ICON)}"}),
+        element("link", {"rel": "icon", "href": f"data:image/svg+xml,{address(ICON)}"}),
         element("style", None, styles),
     )
     body = element(

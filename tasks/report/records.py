@@ -125,20 +125,22 @@ def _is_accuracy(accuracy: Mapping[str, Any]) -> bool:
     numbers = [accuracy.get("logits_within", 0)]
     if not isinstance(functions, dict):
         return False
-    questions = accuracy.get("questions", {"right": 0, "total": 0})
-    return all(map(_is_number, [*numbers, *functions.values()])) and _are_questions(questions)
+    if "questions" in accuracy and not _are_questions(accuracy["questions"]):
+        return False
+    return all(map(_is_number, [*numbers, *functions.values()]))
 
 
 def _are_questions(questions: Any) -> bool:
     try:
-        right, total = questions["right"], questions["total"]
-        wrong = questions.get("wrong", [])
+        right, total, every = (questions[key] for key in ("right", "total", "every"))
+        wrong = questions["wrong"]
+        numbers = [one["number"] for one in wrong]
         texts = [one[key] for one in wrong for key in ("question", "answer", "answered")]
-    except (AttributeError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return False
     return (
-        _is_count(right)
-        and _is_count(total)
+        all(map(_is_count, (right, total, every, *numbers)))
         and right <= total
+        and every > 0
         and all(isinstance(text, str) for text in texts)
     )

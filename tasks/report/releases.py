@@ -23,6 +23,14 @@ FileRole = Literal["library", "manifest", "provenance", "configuration", "weight
 
 
 @dataclass(frozen=True)
+class Answers:
+    """Whether a library gave the `same` texts as that of another `target`."""
+
+    same: bool
+    target: str
+
+
+@dataclass(frozen=True)
 class Cell:
     """One library of the release and what goes with it.
 
@@ -34,6 +42,7 @@ class Cell:
         library: bytes of the library, None if nothing is known.
         weights: bytes of the weight shards.
         verified: the report on the library (`olmo.verification.report`).
+        answers: of a library that answered questions after another target's did.
         seconds: how long the actions of all `nodes` ran, None unless that is known of each.
         nodes: names of its package and of all that this is made from, producers first.
         files: paths of its files that are in place, relative to dist/.
@@ -50,6 +59,7 @@ class Cell:
     library: int | None = None
     weights: int | None = None
     verified: Report | None = None
+    answers: Answers | None = None
     seconds: float | None = None
     nodes: tuple[str, ...] = ()
     files: Mapping[FileRole, str] = field(default_factory=dict)

@@ -53,6 +53,14 @@ def questions(cell: Cell) -> str | None:
     return None if found is None else f"{found['right']}/{found['total']}"
 
 
+def answers(cell: Cell) -> str | None:
+    """Whether the answers are those of another target's library."""
+    found = cell.answers
+    return (
+        None if found is None else f"{'same' if found.same else 'other'} answers as {found.target}"
+    )
+
+
 def logits(cell: Cell) -> str | None:
     """The bound of the largest error of a logit."""
     found = accuracy(cell).get("logits_within")

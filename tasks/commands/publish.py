@@ -19,9 +19,9 @@ from tasks.graph import message
 from tasks.plan import package_of
 from tasks.publication import Publication
 from tasks.release import Row
+from tasks.report.gather import cells
 from tasks.repository_layout import files_of, is_owned
 from tasks.session import Session
-from tasks.table import release_rows
 
 if TYPE_CHECKING:
     from tasks.repository import Change
@@ -90,9 +90,9 @@ def refusals(session: Session, publication: Publication, rows: Iterable[Row]) ->
     """
     stat = session.workspace.store.stat
     reports = {
-        package_of(row): found.get("verified")
+        package_of(row): found.verified
         for row in rows
-        for found in release_rows(session, {package_of(row)})
+        for found in cells(session, {package_of(row)})
     }
     refused = []
     for row in rows:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from tasks.amounts import size_text
+from tasks.amounts import duration_text, size_text
 from tasks.report.releases import CELL_STATES, Cell, Release
-from tasks.terminal import duration_text
 
 UNKNOWN = "unknown"
 SHORT = 12  # hexadecimal digits of a key that are shown

@@ -8,13 +8,12 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tasks.report import json_form
-from tasks.report.json_form import SCHEMA, json_text
+from tasks.report.json_form import json_text
 from tasks.report.records import Conversion, WeightError
 from tasks.report.releases import CELL_STATES, Cell, Release, Step
 from tests.tasks.report.samples import sample
 
-SCHEMA_FILE = Path(json_form.__file__).with_name(SCHEMA)
+SCHEMA_FILE = Path(__file__).resolve().parents[3] / "docs/report.schema.json"
 
 
 @pytest.fixture(scope="module")

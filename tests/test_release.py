@@ -42,8 +42,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base / "store"
 
 
+@pytest.fixture(scope="module")
+def released(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A project in which all is built, for tests that change nothing in it."""
+    made = clone(tmp_path_factory.mktemp("released") / "project", store, MATRIX)
+    assert made.build() == set()
+    return made
+
+
 @pytest.fixture
 def project(store: Path, tmp_path: Path) -> Clone:
+    """The same, for tests that do."""
     made = clone(tmp_path / "elsewhere", store, MATRIX)
     assert made.build() == set()
     return made
@@ -60,11 +69,11 @@ def check(project: Clone, *arguments: str, code: int = 0) -> str:
     return done.stdout
 
 
-def test_a_statement_names_all_that_a_row_comes_from(project: Clone) -> None:
-    found = provenance(project)
+def test_a_statement_names_all_that_a_row_comes_from(released: Clone) -> None:
+    found = provenance(released)
     subjects = {subject["name"] for subject in found["subject"]}
     assert {SHARD, f"libs/{NAME}.so", f"libs/{NAME}.json"} < subjects
-    assert subjects == {name for name in project.dist() if not name.startswith("provenance/")}
+    assert subjects == {name for name in released.dist() if not name.startswith("provenance/")}
     definition = found["predicate"]["buildDefinition"]
     kinds = {name.partition(":")[0] for name in definition["internalParameters"]["actions"]}
     assert kinds == {
@@ -77,17 +86,17 @@ def test_a_statement_names_all_that_a_row_comes_from(project: Clone) -> None:
     products = {one["name"] for one in found["predicate"]["runDetails"]["byproducts"]}
     assert f"verify:{ROW}/report.json" in products
     text = json.dumps(found)
-    assert str(project.root) not in text
+    assert str(released.root) not in text
     assert re.search(r"\d\d:\d\d:\d\d", text) is None
 
 
-def test_every_machine_writes_the_same(project: Clone, store: Path, tmp_path: Path) -> None:
+def test_every_machine_writes_the_same(released: Clone, store: Path, tmp_path: Path) -> None:
     another = clone(tmp_path / "another", store, MATRIX, {"TZ": "Asia/Kathmandu"})
     another.build("-n", "2")
-    assert another.dist() == project.dist()
+    assert another.dist() == released.dist()
     shutil.rmtree(another.root / "dist/provenance")
     another.build()
-    assert another.dist() == project.dist()
+    assert another.dist() == released.dist()
 
 
 def test_code_that_makes_the_same_changes_the_statement_alone(project: Clone) -> None:
@@ -120,14 +129,14 @@ def test_clean_removes_the_statement_too(project: Clone) -> None:
     assert not (project.root / "dist").exists()
 
 
-def test_rows_that_are_right(project: Clone) -> None:
+def test_rows_that_are_right(released: Clone) -> None:
     line = f"right  {ROW}: 8 files, 9 actions\n"
-    for arguments in ((), (ROW,), ("m:q0f32",), (f"package:{ROW}",)):
-        assert check(project, *arguments) == line
+    assert check(released) == line
+    assert check(released, "m:q0f32", f"package:{ROW}") == line
     key = base64.b64encode(bytes(32)).decode()
-    project.environment = {"OLMILL_TRUSTED_KEYS": f"ci={key}"}
-    assert check(project) == line.replace("actions", "actions, built here")
-    done = project.doit("verify", "--provenance", "n")
+    trusting = Clone(released.root, released.cache, {"OLMILL_TRUSTED_KEYS": f"ci={key}"})
+    assert check(trusting) == line.replace("actions", "actions, built here")
+    done = released.doit("verify", "--provenance", "n")
     assert done.returncode == 3
     assert "unknown row 'n'" in done.stderr
 
@@ -159,16 +168,14 @@ def test_a_statement_that_was_changed(project: Clone) -> None:
     check(project)
 
 
-def test_a_directory_from_elsewhere(project: Clone, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(project.root / "dist", copy)
-    shutil.rmtree(project.root / "dist")
-    shutil.rmtree(project.root / "build")
-    assert check(project, str(copy)).startswith("right  ")
+def test_a_directory_from_elsewhere(released: Clone, store: Path, tmp_path: Path) -> None:
+    shutil.copytree(released.root / "dist", tmp_path / "copy")
+    nothing_built = clone(tmp_path / "elsewhere", store, MATRIX)
+    assert check(nothing_built, str(tmp_path / "copy")).startswith("right  ")
 
 
-def test_without_the_option_it_runs_the_tasks_that_verify(project: Clone) -> None:
-    done = project.doit("verify")
+def test_without_the_option_it_runs_the_tasks_that_verify(released: Clone) -> None:
+    done = released.doit("verify")
     assert done.returncode == 0
     assert done.stderr.splitlines()[-1].startswith("8 nodes: 8 local, 0 remote, 0 built")
 
@@ -182,18 +189,17 @@ def hub() -> Iterator[WritableHub]:
 Publish = Callable[..., CompletedProcess[str]]
 
 
-@pytest.fixture
-def publish(project: Clone, hub: WritableHub, tmp_path: Path) -> Publish:
-    """Run `doit publish` against the Hub of the test, with a token or without."""
+def publishing(project: Clone, hub: WritableHub, home: Path) -> Publish:
+    """Return `doit publish` against the Hub of the test, with a token or without."""
 
     def run(*arguments: str, token: str = WRITER, code: int = 0) -> CompletedProcess[str]:
-        project.environment = {
+        environment = {
             "HF_ENDPOINT": hub.endpoint,
-            "HF_HOME": str(tmp_path / "hf"),
+            "HF_HOME": str(home),
             "HF_TOKEN": token,
             "HF_HUB_DISABLE_XET": "1",  # this Hub has LFS alone
         }
-        done = project.doit("publish", *arguments)
+        done = Clone(project.root, project.cache, environment).doit("publish", *arguments)
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         assert WRITER not in done.stdout + done.stderr
@@ -202,35 +208,40 @@ def publish(project: Clone, hub: WritableHub, tmp_path: Path) -> Publish:
     return run
 
 
-def repository_of(project: Clone) -> dict[str, bytes]:
+@pytest.fixture
+def publish(released: Clone, hub: WritableHub, tmp_path: Path) -> Publish:
+    return publishing(released, hub, tmp_path / "hf")
+
+
+def repository_of(released: Clone) -> dict[str, bytes]:
     directory = "m-q0f32-ctx256-MLC/"
-    return {name.removeprefix(directory): data for name, data in project.dist().items()}
+    return {name.removeprefix(directory): data for name, data in released.dist().items()}
 
 
 def test_publishing_shows_what_it_would_do_and_sends_nothing(
-    project: Clone, hub: WritableHub, publish: Publish
+    released: Clone, hub: WritableHub, publish: Publish
 ) -> None:
     done = publish(token="")
     lines = done.stdout.splitlines()
     assert lines[0] == f"{REPO} (new, private)"
-    assert len(lines) == 1 + len(project.dist())
+    assert len(lines) == 1 + len(released.dist())
     assert all(line.startswith("  add    ") for line in lines[1:])
     assert "nothing was sent" in done.stderr
     (value,) = json.loads(publish("--json").stdout)
     assert (value["repo"], value["exists"], value["delete"]) == (REPO, False, {})
-    assert value["add"].keys() == repository_of(project).keys()
+    assert value["add"].keys() == repository_of(released).keys()
     assert hub.sent("") == 0
 
 
 def test_publishing_is_one_commit_of_what_changed(
-    project: Clone, hub: WritableHub, publish: Publish, tmp_path: Path
+    released: Clone, hub: WritableHub, publish: Publish, tmp_path: Path
 ) -> None:
     done = publish("--push")
     repository = hub.repositories[REPO]
     assert repository.private
-    assert {**repository_of(project), ".gitattributes": b"*.bin lfs\n"} == repository.files
+    assert {**repository_of(released), ".gitattributes": b"*.bin lfs\n"} == repository.files
     (commit,) = repository.commits
-    assert commit["summary"] == f"{len(project.dist())} added by Olmill"
+    assert commit["summary"] == f"{len(released.dist())} added by Olmill"
     assert commit["description"].startswith(f"{ROW} ")
     assert f"sent   {REPO}: {hub.endpoint}/{REPO}/commit/" in done.stderr
 
@@ -253,44 +264,36 @@ def test_publishing_is_one_commit_of_what_changed(
     assert repository.commits[-1]["summary"] == "1 changed, 2 deleted by Olmill"
     assert hub.asked("PUT", "/upload/") == []  # no large file was sent again
     kept = {".gitattributes": b"*.bin lfs\n", "README.md": b"by hand"}
-    assert repository.files == {**repository_of(project), **kept}
+    assert repository.files == {**repository_of(released), **kept}
 
     downloaded = tmp_path / "downloaded"
     for name, data in repository.files.items():
         (downloaded / name).parent.mkdir(parents=True, exist_ok=True)
         (downloaded / name).write_bytes(data)
-    check(project, str(downloaded))
+    check(released, str(downloaded))
 
 
-def test_what_is_not_built_or_not_what_it_says_is_not_published(
-    project: Clone, hub: WritableHub, publish: Publish
+def test_what_is_not_right_is_not_published(
+    project: Clone, hub: WritableHub, tmp_path: Path
 ) -> None:
+    publish = publishing(project, hub, tmp_path / "hf")
     shard = project.root / "dist" / SHARD
     shard.unlink()
     shard.write_bytes(b"other")
     told = publish("--push", code=1).stderr
     assert f"refused, and nothing was sent:\n{ROW}\n  it is cached: output {SHARD}" in told
+
+    project.edit("matrix.toml", lambda text: text + 'verified = "executed"\n')
+    less = '    report = {**report, "state": "checked", "how": "by eye"}\n    (outputs /'
+    project.edit("tasks/actions/verify.py", lambda text: text.replace("    (outputs /", less))
     project.build()
+    told = publish("--push", code=1).stderr
+    assert f"{ROW}\n  checked: by eye; [publish] wants it executed\n" in told
+
     project.edit("tasks/actions/compile.py", lambda text: text + "\nraise RuntimeError\n")
     assert project.doit().returncode != 0
     assert "it is waiting: unknown until compile:" in publish("--push", code=1).stderr
     assert hub.log == []
-
-
-def test_what_is_verified_less_than_it_should_be_is_not_published(
-    project: Clone, hub: WritableHub, publish: Publish
-) -> None:
-    project.edit("matrix.toml", lambda text: text + 'verified = "executed"\n')
-    publish()
-    less = '    report = {**report, "state": "checked", "how": "by eye"}\n    (outputs /'
-    project.edit("tasks/actions/verify.py", lambda text: text.replace("    (outputs /", less))
-    project.build()
-    hub.log.clear()
-    told = publish("--push", code=1).stderr
-    assert f"{ROW}\n  checked: by eye; [publish] wants it executed\n" in told
-    assert hub.log == []
-    project.edit("matrix.toml", lambda text: text.replace('"executed"', '"checked"'))
-    publish()
 
 
 def test_without_a_token_or_with_one_that_may_not_write(hub: WritableHub, publish: Publish) -> None:

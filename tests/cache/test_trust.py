@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from google.protobuf.any_pb2 import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cache import digest as digests
 from cache import remote_execution_pb2 as reapi
-from cache import sealing, signing
+from cache import sealing, signing, wire
 from cache.action import ActionResult, Signature
 from cache.errors import CacheError, CorruptBlob, Untrusted
 from cache.local import LocalStore
@@ -63,6 +64,16 @@ def test_what_a_trusted_key_signed_is_believed(
     there_and_back = reapi.ActionResult.FromString(message).SerializeToString()
     for entry in (message, there_and_back):  # servers keep it as they read it
         assert Trust({"ci": CI.public}).judge(key, sealing.unseal_message(key, entry)) == judgement
+
+
+def test_signatures_are_what_other_tools_pass_over() -> None:
+    """Each an Any of a type that they do not know, in the metadata of the execution."""
+    (metadata,) = wire.messages(wire.parse(sealing.seal_message(KEY, signed(KEY, MADE, CI))), 9)
+    entries = map(Any.FromString, wire.messages(wire.parse(metadata), 11))
+    assert [one.type_url for one in entries] == [
+        "type.googleapis.com/olmill.Seal",
+        "type.googleapis.com/olmill.Signature",
+    ]
 
 
 @given(KEYS, OUTPUTS, st.data())

@@ -36,7 +36,7 @@ class Keygen(NodeCommand):
             raise InvalidCommand(message(error)) from None
         name = path.name.partition(".")[0]
         name = name if is_name("", name, Mistakes()) else "NAME"
-        print(f'"{name}" = "{signing.write_public(public)}"')
+        print(f'{name} = "{signing.write_public(public)}"')
         sys.stderr.write(
             f"{path} is the private key: give it to who signs, as {SIGNING_KEY}, and to nobody else\n"
             "the line above is the public one: put it under [trust] in matrix.toml\n"

@@ -6,6 +6,7 @@ A run in which nothing had to be done shows its last line and nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Protocol, TextIO
 
 from tasks.assess import State
@@ -26,6 +27,7 @@ from tasks.events import (
 from tasks.pace import Pace
 from tasks.plain_display import PlainDisplay
 from tasks.style import Style
+from tasks.terminal import folded, narrowed, terminal_size
 from tasks.wording import (
     INTERRUPTED,
     ending,
@@ -103,7 +105,7 @@ class Console:
         style = self._style
         match event:
             case Planned() if self._pace is not None:
-                yield plan_line(event, self._pace.left())
+                yield self._fitting(plan_line(event, self._pace.left()))
             case Started(name, known) if not known and not style.live:
                 yield f"start  {name}"
             case Finished(name):
@@ -118,11 +120,21 @@ class Console:
             case Uploading(results):
                 yield uploading_line(results)
             case Ended():
-                yield from ending(
-                    event, style, repeat=len(event.failures) > 1 or not self._failed_last
-                )
+                yield from self._ending(event)
             case _:
                 pass
+
+    def _ending(self, event: Ended) -> Iterator[str]:
+        if self._style.live and event.table:
+            event = replace(event, table=narrowed(event.table, terminal_size(self._stream).columns))
+        repeat = len(event.failures) > 1 or not self._failed_last
+        yield from map(self._fitting, ending(event, self._style, repeat=repeat))
+
+    def _fitting(self, text: str) -> str:
+        """Return a line with breaks between words where a terminal would break it anywhere."""
+        if not self._style.live or "\n" in text:
+            return text
+        return folded(text, terminal_size(self._stream).columns)
 
     def _warnings(self, texts: Iterable[str]) -> Iterator[str]:
         if not self._annotated:

@@ -3,7 +3,7 @@
 The cursor rests, hidden, where the lines begin. A terminal that is made narrower wraps what is
 below the cursor and keeps the cursor with its text, so the next drawing clears from the cursor on
 and nothing of the old lines stays, however they were wrapped. All that is shown at a time goes out
-in one write.
+in one write, and is cut off if the terminal has become narrower on the way.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tasks.amounts import duration_text
 from tasks.pace import Pace
 from tasks.plain_display import ProgressOf
 from tasks.style import Style
+from tasks.terminal import terminal_size
 from tasks.wording import progress_words
 
 REFRESH = 0.2  # seconds between drawings
@@ -31,6 +32,7 @@ BAR = 30  # cells of the bar at most
 _LEAST_BAR = 8
 _LEAST_NAME = 18  # cells that a node's name has before anything else is left out
 _SHOW, _HIDE, _CLEAR = "\033[?25h", "\033[?25l", "\r\033[J"
+_WRAP, _CUT = "\033[?7h", "\033[?7l"  # what becomes of lines that are too long: DECAWM
 
 
 class LiveDisplay:
@@ -107,7 +109,7 @@ class LiveDisplay:
             return
         lines = self.lines(*self.size_of())
         back = f"\r\033[{len(lines) - 1}A" if len(lines) > 1 else "\r"
-        self._write(_HIDE + _CLEAR + above + "\n".join(lines) + back)
+        self._write(_HIDE + _CLEAR + above + _CUT + "\n".join(lines) + _WRAP + back)
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
@@ -154,9 +156,9 @@ class LiveDisplay:
     def _node_line(self, name: str, elapsed: float, width: int) -> Text:
         words = progress_words(self._progress_of(name))
         left = self._pace.left_of(name) if self._pace and not words else None
-        if left is not None:
+        if left is not None and left >= 1:
             words = [f"about {duration_text(left)} left"]
-        head = f"  {duration_text(elapsed)}  "
+        head = f"{duration_text(elapsed):>6}  "
         while words and width - cell_len(head) - cell_len(_tail(words)) < min(
             cell_len(name), _LEAST_NAME
         ):
@@ -183,15 +185,6 @@ class LiveDisplay:
             no_color=not self._style.colour,
             highlight=False,
         )
-
-
-def terminal_size(stream: TextIO) -> os.terminal_size:
-    """Size of the terminal that a stream writes to, 80 by 24 where it says none."""
-    try:
-        columns, rows = os.get_terminal_size(stream.fileno())
-    except (OSError, ValueError):
-        columns = rows = 0
-    return os.terminal_size((columns or 80, rows or 24))
 
 
 def _tail(words: list[str]) -> str:

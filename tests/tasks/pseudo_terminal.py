@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from select import select
@@ -81,7 +82,9 @@ class Terminal:
 
     def until(self, seen: Callable[[Terminal], bool]) -> None:
         """Wait until something is seen."""
+        end = time.monotonic() + PATIENCE
         while not seen(self):
+            assert time.monotonic() < end, f"not seen:\n{self.text()}"
             assert self._read(), f"it ended first:\n{self.text()}"
 
     def wait(self) -> int:

@@ -55,8 +55,8 @@ class Screen:
             [
                 "built  a:b",
                 "━━━━━━━╸                       1/4  0 s",
-                "  0 s  convert:olmo-tiny:q4f16_1  600 MiB of 5.0 GiB, 100 MiB/s, 45 s left",
-                "  0 s  compile:olmo-tiny:q4f16_1:512:linux-x86_64-cpu",
+                "   0 s  convert:olmo-tiny:q4f16_1  600 MiB of 5.0 GiB, 100 MiB/s, 45 s left",
+                "   0 s  compile:olmo-tiny:q4f16_1:512:linux-x86_64-cpu",
             ],
         ),
         (
@@ -64,8 +64,8 @@ class Screen:
             [
                 "built  a:b",
                 "━━━━━━━╸                       1/4  0 s",
-                "  0 s  convert:ol…ny:q4f16_1  45 s left",
-                "  0 s  compile:olmo-ti…linux-x86_64-cpu",
+                "   0 s  convert:o…ny:q4f16_1  45 s left",
+                "   0 s  compile:olmo-ti…inux-x86_64-cpu",
             ],
         ),
     ],
@@ -135,9 +135,9 @@ def test_more_nodes_than_rows() -> None:
     assert screen.show() == [
         "one",
         "━━━━━━━╸                       1/4  0 s",
-        "  0 s  step:0",
-        "  0 s  step:1",
-        "  0 s  step:2",
+        "   0 s  step:0",
+        "   0 s  step:1",
+        "   0 s  step:2",
         "  and 6 more",
     ]
     for _ in range(20):
@@ -161,3 +161,15 @@ def test_colours_only_where_they_are_wanted() -> None:
     assert colours(plain) <= {"0", "2"}  # dim is no colour
     plain_lines, coloured_lines = plain.show(), coloured.show()
     assert plain_lines == coloured_lines == ["one"]
+
+
+def test_lines_that_are_on_their_way_when_the_terminal_becomes_narrower_are_cut_off() -> None:
+    screen = Screen(100)
+    screen.screen.resize(columns=40)
+    screen.display.begin(NAME)
+    screen.display.print("one")
+    assert len(screen.show()) == 3
+    screen.columns = 40
+    screen.display.print("two")
+    screen.display.stop()
+    assert screen.show() == ["one", "two"]

@@ -17,6 +17,7 @@ from tasks.report import words
 from tasks.report.details import details
 from tasks.report.elements import address, append, element, html_text
 from tasks.report.palette import style
+from tasks.report.picture import picture
 from tasks.report.plots import Plot, plots
 from tasks.report.releases import CELL_STATES, Cell, Release
 
@@ -57,6 +58,7 @@ def page_text(release: Release, dist: str) -> str:
             None,
             *([_matrix(release, dist)] if release.cells else [_nothing()]),
             *(_plotted(model, plots(release, model), len(models) > 1) for model in models),
+            _graph(release) if release.steps else None,
             _meanings(),
         ),
         element("script", None, script),
@@ -267,6 +269,17 @@ def _plotted(model: str, found: Iterable[Plot], several: bool) -> ET.Element:
             )
         )
     return made
+
+
+def _graph(release: Release) -> ET.Element:
+    scrolled = {"class": "scrolled", "role": "region", "tabindex": "0"}
+    return element(
+        "section",
+        {"class": "graph"},
+        element("h2", {"id": "graph-title"}, "What is built from what"),
+        element("p", None, f"{words.counted(len(release.steps), 'node')} and their states."),
+        element("div", {**scrolled, "aria-labelledby": "graph-title"}, picture(release.steps)),
+    )
 
 
 def _meanings() -> ET.Element:

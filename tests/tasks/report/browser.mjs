@@ -31,7 +31,7 @@ const back = (page) => page.evaluate(() => getComputedStyle(document.body).backg
 const overflow = (page) =>
   page.evaluate(() => [
     document.documentElement.scrollWidth - innerWidth,
-    [...document.querySelectorAll("td > button, figure, select, h1, h2, .count")]
+    [...document.querySelectorAll("td > button, figure, .graph, select, h1, h2, .count")]
       .filter((found) => found.checkVisibility() && found.getBoundingClientRect().right > innerWidth)
       .map((found) => found.outerHTML.slice(0, 80)),
   ]);

@@ -109,7 +109,7 @@ def test_details_are_told(page: Page) -> None:
 
 
 def test_everything_is_plotted(page: Page) -> None:
-    described = [found["aria-label"] or "" for found in page.all("svg")]
+    described = [found.get("aria-label") or "" for found in page.all("svg")]
     assert any("q4f16_1: size of libraries: linux-x86_64-cpu 2.0 MiB" in d for d in described)
     assert any(d.startswith("size of weights: q0f32 1.0 GiB") for d in described)
     assert any(d.startswith("mean error: q4f16_1 0.094") for d in described)
@@ -117,6 +117,15 @@ def test_everything_is_plotted(page: Page) -> None:
     assert any(
         d.startswith("time of building: convert 5.0 s, compile 1 min 10 s") for d in described
     )
+
+
+def test_the_graph_is_drawn_in_the_colours_of_the_page(page: Page) -> None:
+    (graph,) = [found for found in page.all("svg") if found.get("class") == "build-graph"]
+    assert graph["role"] == "img"
+    assert len(page.all("style")) == 1
+    told = [found["class"] for found in page.all("g")]
+    assert sorted(told) == ["current", "current", "current", "waiting"]
+    assert "Build graph: 4 nodes" in page.texts
 
 
 def test_names_are_text(page: Page) -> None:

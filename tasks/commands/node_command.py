@@ -7,6 +7,7 @@ doit's: 0 well, 1 not, 2 an error in building, 3 an error before anything began.
 from __future__ import annotations
 
 import getopt
+import os
 import sys
 from typing import Any, ClassVar
 
@@ -46,7 +47,13 @@ class NodeCommand(Explained, DoitCmdBase):  # type: ignore[misc]  # doit has no 
             f"{option}={value}" if f"{option[2:]}=" in long else option + value
             for option, value in given
         ]
-        return int(super().parse_execute([*options, "--", *arguments]))
+        try:
+            code = int(super().parse_execute([*options, "--", *arguments]))
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        return code
 
     def _decided(self, session: Session, names: list[str]) -> dict[str, Any]:
         """Assess the nodes that the arguments name, or all of them."""

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from tests.clone import Clone, clone
+from tests.schemas import check
 
 MATRIX = """
 [models.olmo-tiny]
@@ -36,7 +37,9 @@ def test_held_out_questions_are_answered(project: Clone, quantization: str) -> N
 
 
 def test_the_table_says_how_each_library_was_verified(project: Clone) -> None:
-    rows = json.loads(project.doit("status", "--json").stdout)["release"]
+    form = json.loads(project.doit("status", "--json").stdout)
+    check(form, "status")
+    rows = form["release"]
     assert {(row["target"], row["state"], row["verified"]["state"]) for row in rows} == {
         ("linux-x86_64-cpu", "built", "executed")
     }

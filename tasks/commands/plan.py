@@ -55,7 +55,7 @@ class Plan(NodeCommand):
                 "fetch_bytes": fetch,
                 "estimate": _estimate_json(expected),
             }
-            print(json.dumps(form, indent=2))
+            print(json.dumps(form, indent=2, allow_nan=False))
             return 0
         lines = [_line(node) for node in nodes if node["state"] != State.CURRENT.value]
         if lines:

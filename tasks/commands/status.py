@@ -12,6 +12,8 @@ from tasks.report.json_form import cell_json
 from tasks.session import Session, record
 from tasks.table import release_table, render
 
+VERSION = 1  # of the JSON form, docs/status.schema.json
+
 
 class Status(NodeCommand):
     """`doit status`: the release matrix as a table."""
@@ -36,7 +38,8 @@ class Status(NodeCommand):
             known = cells(session, decided, lambda n: record(self.dep_manager.get_values(n)))
             rows = [cell_json(cell) for cell in known]
             self._tell(session)
-            print(json.dumps({"nodes": states, "release": rows}, indent=2))
+            form = {"version": VERSION, "nodes": states, "release": rows}
+            print(json.dumps(form, indent=2, allow_nan=False))
         else:
             table = release_table(session, set(decided))
             self._tell(session)

@@ -7,15 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jsonschema
 import pytest
 
 from cache.memory import MemoryTransport
 from cache.remote import RemoteStore
+from tests.schemas import check
 from tests.tasks.toy import Project, Step
 
 Said = Callable[..., list[str]]
-SCHEMA = json.loads((Path(__file__).parents[3] / "docs/plan.schema.json").read_text())
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +27,7 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
 def planned(said: Said, *arguments: str) -> Any:
     """The JSON form, which is as the schema says."""
     form = json.loads("\n".join(said("plan", "--json", *arguments)))
-    jsonschema.Draft202012Validator(SCHEMA).validate(form)
+    check(form, "plan")
     return form
 
 
@@ -107,7 +106,7 @@ def test_what_is_in_the_remote_cache(tmp_path: Path, capsys: pytest.CaptureFixtu
     ]
     project.doit("plan", "--json")
     form = json.loads(capsys.readouterr().out)
-    jsonschema.Draft202012Validator(SCHEMA).validate(form)
+    check(form, "plan")
     assert form["fetch_bytes"] == 101
     assert [(one["bytes"], one["wanted"], one["seconds"]) for one in form["nodes"]] == [
         (100, False, 90.0),

@@ -44,7 +44,7 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
     dist: bool = True
     cached_only: bool = False
     final_result: int
-    _interrupted = False
+    _signum: int | None = None  # of the signal that has ended the run
     _number = 0  # of this run, once it has made something
     _interruption: Interruption | None = None
 
@@ -77,6 +77,8 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
             provenance.write(session, lambda name: recorded(name).get("key"), chosen)
         finally:
             session.workspace.store.stat.flush()
+            if self._signum is not None:  # neither threads nor what compilers still say are awaited
+                os._exit(128 + self._signum)
         return code
 
     @property
@@ -98,19 +100,19 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
             raise
 
     def _stopped(self, stop: KeyboardInterrupt) -> None:
-        self._interrupted = True
+        self._signum = getattr(stop, "signum", signal.SIGINT)
         if self._interruption is not None:
             self._interruption.end_below()
         if hasattr(self.reporter, "interrupted"):
-            self.reporter.interrupted(getattr(stop, "signum", signal.SIGINT))
+            self.reporter.interrupted(self._signum)
 
     def finish(self) -> int:
         """End the run when the last upload has."""
         shared = self.session.workspace.shared
         try:
-            if hasattr(self.reporter, "uploading") and not self._interrupted:
+            if hasattr(self.reporter, "uploading") and self._signum is None:
                 self.reporter.uploading(shared.pending())
-            shared.finish(abandon=self._interrupted)
+            shared.finish(abandon=self._signum is not None)
         except CacheError as error:
             self.final_result = self.final_result or ERROR
             self.reporter.runtime_error(message(error))
@@ -237,13 +239,6 @@ class ThreadRunner(NodeRunner, MThreadRunner):  # type: ignore[misc]  # doit has
         log = self.session.workspace.root / BUILD / LOGS / THREADS_LOG
         with written_to(log):
             super().run_tasks(task_dispatcher)
-
-    def run_all(self, task_dispatcher: Any) -> int:
-        """Run; threads that do not end with the run end with the process, wherever they are."""
-        try:
-            return int(super().run_all(task_dispatcher))
-        except KeyboardInterrupt as stop:
-            os._exit(128 + getattr(stop, "signum", signal.SIGINT))
 
 
 def _closure(tasks: Any, selected: Any) -> set[str]:

@@ -6,6 +6,7 @@ large for one message. https://github.com/bazelbuild/remote-apis
 
 from __future__ import annotations
 
+import io
 import uuid
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -19,7 +20,7 @@ from cache.errors import CorruptBlob, Interrupted, MissingBlob, RemoteUnavailabl
 from cache.grpc_connection import PASSING, REAPI, Connection, message, parse, to_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from cache.credentials import Credentials
     from cache.digest import Digest
@@ -28,7 +29,8 @@ _CAS = REAPI + "ContentAddressableStorage/"
 _ACTION_CACHE = REAPI + "ActionCache/"
 _BYTE_STREAM = "/google.bytestream.ByteStream/"
 _SMALL = 1 << 20  # bytes of a blob that goes in one message, if the server takes that much
-_OVERHEAD = 1 << 12  # of a message beside the blob in it
+_OVERHEAD = 1 << 14  # of a message beside the blobs in it
+_BLOBS = 100  # in one message
 _DIGESTS = 20_000  # in one request: half of what a message may hold
 
 
@@ -45,9 +47,9 @@ class GrpcTransport:
     write_once = False
 
     def __init__(self, address: str, credentials: Credentials, seconds: float = 30.0) -> None:
-        self._connection = Connection(address, credentials, seconds)
-        self.address = self._connection.address
-        self._instance = self._connection.instance
+        self.connection = Connection(address, credentials, seconds)
+        self.address = self.connection.address
+        self._instance = self.connection.instance
         self._limit: int | None = None
         self._uploads: dict[Digest, str] = {}  # that were interrupted: their resources
 
@@ -59,7 +61,7 @@ class GrpcTransport:
             request = reapi.FindMissingBlobsRequest(instance_name=self._instance)
             for digest in wanted[start : start + _DIGESTS]:
                 request.blob_digests.add(hash=digest.hash, size_bytes=digest.size)
-            answer = self._connection.call(_CAS + "FindMissingBlobs", request)
+            answer = self.connection.call(_CAS + "FindMissingBlobs", request)
             response = parse(reapi.FindMissingBlobsResponse, answer)
             missing = {(one.hash, one.size_bytes) for one in response.missing_blob_digests}
             found.update(
@@ -75,9 +77,9 @@ class GrpcTransport:
         resource = self._resource(f"blobs/{digest.hash}/{digest.size}")
         request = bytestream.ReadRequest(resource_name=resource, read_offset=offset)
         read: grpc.UnaryStreamMultiCallable[Message, bytes]
-        read = self._connection.open().unary_stream(_BYTE_STREAM + "Read", to_bytes)
+        read = self.connection.open().unary_stream(_BYTE_STREAM + "Read", to_bytes)
         call = read(
-            request, timeout=self._connection.time(digest.size), metadata=self._connection.metadata
+            request, timeout=self.connection.time(digest.size), metadata=self.connection.metadata
         )
         size = offset
         try:
@@ -86,7 +88,7 @@ class GrpcTransport:
                 size += len(data)
                 yield data
         except grpc.RpcError as error:
-            raise self._connection.told(error, digest) from None
+            raise self.connection.told(error, digest) from None
         finally:
             call.cancel()
         if size < digest.size:
@@ -95,7 +97,7 @@ class GrpcTransport:
     def send(self, digest: Digest, source: BinaryIO) -> None:
         """Store a blob, the content of a file; what was interrupted goes on where it stopped."""
         if digest.size <= self._batch_limit():
-            self._write_small(digest, b"".join(streaming.send(source, digest)))
+            self._write_small({digest: b"".join(streaming.send(source, digest))})
             return
         resource = self._uploads.pop(digest, None)
         offset = self._committed(resource) if resource else 0
@@ -107,13 +109,28 @@ class GrpcTransport:
             self._uploads[digest] = resource
             raise
 
+    def send_all(self, blobs: Mapping[Digest, bytes]) -> None:
+        """Store blobs, many in one message."""
+        limit, batch, size = self._batch_limit(), dict[Digest, bytes](), 0
+        for digest, data in blobs.items():
+            if digest.size > limit:
+                self.send(digest, io.BytesIO(data))
+                continue
+            if size + digest.size > limit or len(batch) == _BLOBS:
+                self._write_small(batch)
+                batch, size = {}, 0
+            batch[digest] = data
+            size += digest.size
+        if batch:
+            self._write_small(batch)
+
     def get_entry(self, key: Digest) -> bytes | None:
         """Return the message under a key, or None."""
         request = reapi.GetActionResultRequest(
             instance_name=self._instance, action_digest=message(key)
         )
         try:
-            return self._connection.call(_ACTION_CACHE + "GetActionResult", request)
+            return self.connection.call(_ACTION_CACHE + "GetActionResult", request)
         except MissingBlob:
             return None
 
@@ -125,18 +142,18 @@ class GrpcTransport:
             action_digest=message(key),
             action_result=reapi.ActionResult.FromString(entry),
         )
-        self._connection.call(_ACTION_CACHE + "UpdateActionResult", request, len(entry))
+        self.connection.call(_ACTION_CACHE + "UpdateActionResult", request, len(entry))
         return True
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        self.connection.close()
 
     def _read_small(self, digest: Digest) -> bytes:
         request = reapi.BatchReadBlobsRequest(
             instance_name=self._instance, digests=[message(digest)]
         )
-        answer = self._connection.call(_CAS + "BatchReadBlobs", request, digest.size, digest)
+        answer = self.connection.call(_CAS + "BatchReadBlobs", request, digest.size, digest)
         for one in parse(reapi.BatchReadBlobsResponse, answer).responses:
             if (one.digest.hash, one.digest.size_bytes) == (digest.hash, digest.size):
                 self._check(one.status, digest)
@@ -144,16 +161,18 @@ class GrpcTransport:
                 return data
         raise Interrupted(f"{self.address}: no answer about blob {digest}")
 
-    def _write_small(self, digest: Digest, data: bytes) -> None:
-        request = reapi.BatchUpdateBlobsRequest(
-            instance_name=self._instance, requests=[{"digest": message(digest), "data": data}]
-        )
-        answer = self._connection.call(_CAS + "BatchUpdateBlobs", request, digest.size)
-        responses = parse(reapi.BatchUpdateBlobsResponse, answer).responses
-        if not responses:
+    def _write_small(self, blobs: Mapping[Digest, bytes]) -> None:
+        requests = [{"digest": message(digest), "data": data} for digest, data in blobs.items()]
+        request = reapi.BatchUpdateBlobsRequest(instance_name=self._instance, requests=requests)
+        size = sum(digest.size for digest in blobs)
+        answer = self.connection.call(_CAS + "BatchUpdateBlobs", request, size)
+        known = {(digest.hash, digest.size): digest for digest in blobs}
+        for one in parse(reapi.BatchUpdateBlobsResponse, answer).responses:
+            digest = known.pop((one.digest.hash, one.digest.size_bytes), None)
+            if digest is not None:
+                self._check(one.status, digest)
+        for digest in known.values():
             raise Interrupted(f"{self.address}: no answer about blob {digest}")
-        for one in responses:
-            self._check(one.status, digest)
 
     def _write(self, digest: Digest, source: BinaryIO, resource: str, offset: int) -> None:
         """Stream a blob from `offset` on."""
@@ -172,16 +191,16 @@ class GrpcTransport:
                 failed.append(error)
 
         write: grpc.StreamUnaryMultiCallable[Message, bytes]
-        write = self._connection.open().stream_unary(_BYTE_STREAM + "Write", to_bytes)
+        write = self.connection.open().stream_unary(_BYTE_STREAM + "Write", to_bytes)
         try:
             answer = write(
                 requests(),
-                timeout=self._connection.time(digest.size),
-                metadata=self._connection.metadata,
+                timeout=self.connection.time(digest.size),
+                metadata=self.connection.metadata,
             )
             committed = parse(bytestream.WriteResponse, answer).committed_size
         except grpc.RpcError as error:
-            raise failed[0] if failed else self._connection.told(error, digest) from None
+            raise failed[0] if failed else self.connection.told(error, digest) from None
         if failed:
             raise failed[0]
         if committed != digest.size:
@@ -191,7 +210,7 @@ class GrpcTransport:
         """Return how much of an interrupted upload the server has; 0 if it does not know."""
         request = bytestream.QueryWriteStatusRequest(resource_name=resource)
         try:
-            answer = self._connection.call(_BYTE_STREAM + "QueryWriteStatus", request)
+            answer = self.connection.call(_BYTE_STREAM + "QueryWriteStatus", request)
             found = parse(bytestream.QueryWriteStatusResponse, answer)
         except (MissingBlob, RemoteUnavailable, CorruptBlob):
             return 0
@@ -205,7 +224,7 @@ class GrpcTransport:
         """
         if self._limit is None:
             request = reapi.GetCapabilitiesRequest(instance_name=self._instance)
-            answer = self._connection.call(REAPI + "Capabilities/GetCapabilities", request)
+            answer = self.connection.call(REAPI + "Capabilities/GetCapabilities", request)
             found = parse(reapi.ServerCapabilities, answer).cache_capabilities
             if reapi.DigestFunction.SHA256 not in (found.digest_functions or (1,)):
                 raise RemoteUnavailable(f"{self.address}: has no sha256", "use another server")

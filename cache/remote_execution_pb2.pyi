@@ -1,4 +1,5 @@
 # mypy: ignore-errors
+from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -116,6 +117,14 @@ class OutputDirectory(_message.Message):
     tree_digest: Digest
     def __init__(self, path: _Optional[str] = ..., tree_digest: _Optional[_Union[Digest, _Mapping]] = ...) -> None: ...
 
+class Tree(_message.Message):
+    __slots__ = ("root", "children")
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    CHILDREN_FIELD_NUMBER: _ClassVar[int]
+    root: Directory
+    children: _containers.RepeatedCompositeFieldContainer[Directory]
+    def __init__(self, root: _Optional[_Union[Directory, _Mapping]] = ..., children: _Optional[_Iterable[_Union[Directory, _Mapping]]] = ...) -> None: ...
+
 class OutputSymlink(_message.Message):
     __slots__ = ("path", "target")
     PATH_FIELD_NUMBER: _ClassVar[int]
@@ -125,20 +134,28 @@ class OutputSymlink(_message.Message):
     def __init__(self, path: _Optional[str] = ..., target: _Optional[str] = ...) -> None: ...
 
 class ActionResult(_message.Message):
-    __slots__ = ("output_files", "output_directories", "exit_code", "output_file_symlinks", "output_directory_symlinks", "output_symlinks")
+    __slots__ = ("output_files", "output_directories", "exit_code", "stdout_raw", "stdout_digest", "stderr_raw", "stderr_digest", "output_file_symlinks", "output_directory_symlinks", "output_symlinks")
     OUTPUT_FILES_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    STDOUT_RAW_FIELD_NUMBER: _ClassVar[int]
+    STDOUT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    STDERR_RAW_FIELD_NUMBER: _ClassVar[int]
+    STDERR_DIGEST_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FILE_SYMLINKS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_DIRECTORY_SYMLINKS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_SYMLINKS_FIELD_NUMBER: _ClassVar[int]
     output_files: _containers.RepeatedCompositeFieldContainer[OutputFile]
     output_directories: _containers.RepeatedCompositeFieldContainer[OutputDirectory]
     exit_code: int
+    stdout_raw: bytes
+    stdout_digest: Digest
+    stderr_raw: bytes
+    stderr_digest: Digest
     output_file_symlinks: _containers.RepeatedCompositeFieldContainer[OutputSymlink]
     output_directory_symlinks: _containers.RepeatedCompositeFieldContainer[OutputSymlink]
     output_symlinks: _containers.RepeatedCompositeFieldContainer[OutputSymlink]
-    def __init__(self, output_files: _Optional[_Iterable[_Union[OutputFile, _Mapping]]] = ..., output_directories: _Optional[_Iterable[_Union[OutputDirectory, _Mapping]]] = ..., exit_code: _Optional[int] = ..., output_file_symlinks: _Optional[_Iterable[_Union[OutputSymlink, _Mapping]]] = ..., output_directory_symlinks: _Optional[_Iterable[_Union[OutputSymlink, _Mapping]]] = ..., output_symlinks: _Optional[_Iterable[_Union[OutputSymlink, _Mapping]]] = ...) -> None: ...
+    def __init__(self, output_files: _Optional[_Iterable[_Union[OutputFile, _Mapping]]] = ..., output_directories: _Optional[_Iterable[_Union[OutputDirectory, _Mapping]]] = ..., exit_code: _Optional[int] = ..., stdout_raw: _Optional[bytes] = ..., stdout_digest: _Optional[_Union[Digest, _Mapping]] = ..., stderr_raw: _Optional[bytes] = ..., stderr_digest: _Optional[_Union[Digest, _Mapping]] = ..., output_file_symlinks: _Optional[_Iterable[_Union[OutputSymlink, _Mapping]]] = ..., output_directory_symlinks: _Optional[_Iterable[_Union[OutputSymlink, _Mapping]]] = ..., output_symlinks: _Optional[_Iterable[_Union[OutputSymlink, _Mapping]]] = ...) -> None: ...
 
 class FindMissingBlobsRequest(_message.Message):
     __slots__ = ("instance_name", "blob_digests")
@@ -155,12 +172,14 @@ class FindMissingBlobsResponse(_message.Message):
     def __init__(self, missing_blob_digests: _Optional[_Iterable[_Union[Digest, _Mapping]]] = ...) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("code", "message")
+    __slots__ = ("code", "message", "details")
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
     code: int
     message: str
-    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+    details: _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., details: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
 
 class BatchUpdateBlobsRequest(_message.Message):
     __slots__ = ("instance_name", "requests")
@@ -263,8 +282,66 @@ class CacheCapabilities(_message.Message):
     max_batch_total_size_bytes: int
     def __init__(self, digest_functions: _Optional[_Iterable[_Union[DigestFunction.Value, str]]] = ..., action_cache_update_capabilities: _Optional[_Union[ActionCacheUpdateCapabilities, _Mapping]] = ..., max_batch_total_size_bytes: _Optional[int] = ...) -> None: ...
 
+class ExecutionCapabilities(_message.Message):
+    __slots__ = ("exec_enabled",)
+    EXEC_ENABLED_FIELD_NUMBER: _ClassVar[int]
+    exec_enabled: bool
+    def __init__(self, exec_enabled: bool = ...) -> None: ...
+
 class ServerCapabilities(_message.Message):
-    __slots__ = ("cache_capabilities",)
+    __slots__ = ("cache_capabilities", "execution_capabilities")
     CACHE_CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     cache_capabilities: CacheCapabilities
-    def __init__(self, cache_capabilities: _Optional[_Union[CacheCapabilities, _Mapping]] = ...) -> None: ...
+    execution_capabilities: ExecutionCapabilities
+    def __init__(self, cache_capabilities: _Optional[_Union[CacheCapabilities, _Mapping]] = ..., execution_capabilities: _Optional[_Union[ExecutionCapabilities, _Mapping]] = ...) -> None: ...
+
+class ExecuteRequest(_message.Message):
+    __slots__ = ("instance_name", "skip_cache_lookup", "action_digest")
+    INSTANCE_NAME_FIELD_NUMBER: _ClassVar[int]
+    SKIP_CACHE_LOOKUP_FIELD_NUMBER: _ClassVar[int]
+    ACTION_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    instance_name: str
+    skip_cache_lookup: bool
+    action_digest: Digest
+    def __init__(self, instance_name: _Optional[str] = ..., skip_cache_lookup: bool = ..., action_digest: _Optional[_Union[Digest, _Mapping]] = ...) -> None: ...
+
+class WaitExecutionRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ExecutionStage(_message.Message):
+    __slots__ = ()
+    class Value(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNKNOWN: _ClassVar[ExecutionStage.Value]
+        CACHE_CHECK: _ClassVar[ExecutionStage.Value]
+        QUEUED: _ClassVar[ExecutionStage.Value]
+        EXECUTING: _ClassVar[ExecutionStage.Value]
+        COMPLETED: _ClassVar[ExecutionStage.Value]
+    UNKNOWN: ExecutionStage.Value
+    CACHE_CHECK: ExecutionStage.Value
+    QUEUED: ExecutionStage.Value
+    EXECUTING: ExecutionStage.Value
+    COMPLETED: ExecutionStage.Value
+    def __init__(self) -> None: ...
+
+class ExecuteOperationMetadata(_message.Message):
+    __slots__ = ("stage",)
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    stage: ExecutionStage.Value
+    def __init__(self, stage: _Optional[_Union[ExecutionStage.Value, str]] = ...) -> None: ...
+
+class ExecuteResponse(_message.Message):
+    __slots__ = ("result", "cached_result", "status", "message")
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    CACHED_RESULT_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    result: ActionResult
+    cached_result: bool
+    status: Status
+    message: str
+    def __init__(self, result: _Optional[_Union[ActionResult, _Mapping]] = ..., cached_result: bool = ..., status: _Optional[_Union[Status, _Mapping]] = ..., message: _Optional[str] = ...) -> None: ...

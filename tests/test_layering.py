@@ -75,6 +75,7 @@ NETWORK = {
     "cache/connect.py",  # takes addresses apart
     "cache/grpc_connection.py",
     "cache/grpc_transport.py",
+    "cache/operation.py",
     "cache/http_transport.py",
     "cache/s3_transport.py",
     "cache/timed_socket.py",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cache import digest as digests
 from cache import merkle, wire
-from cache.action import ActionResult, decode_result, encode_result
+from cache.action import METADATA, ActionResult, decode_result, encode_result
 from cache.errors import CorruptBlob, InvalidPath
 from cache.transport import MAX_ENTRY_BYTES
 
@@ -48,7 +48,8 @@ def result_of(message: bytes, read: Callable[[Digest], bytes]) -> ActionResult:
         place = wire.string(directory, 1)
         for path, digest in _files(digests.decode(wire.message(directory, 3)), read).items():
             add(f"{place}/{path}", digest)
-    return decode_result(encode_result(ActionResult(outputs)))
+    run = wire.message(fields, METADATA)  # says how long it ran
+    return decode_result(encode_result(ActionResult(outputs)) + wire.field(METADATA, run))
 
 
 def _files(digest: Digest, read: Callable[[Digest], bytes]) -> dict[str, Digest]:

@@ -19,10 +19,18 @@ from tasks.fingerprint import Code, Sources, closure
 from tasks.node import Node, Selection, canonical_json
 from tasks.workspace import Workspace
 
-KEY_SCHEMA = b"olmill-key-1"
+KEY_SCHEMA = b"olmill-key-2"
 OUTPUTS = "outputs"
 INPUTS = "inputs"
 PARAMS = "params.json"
+TOOLS = "tools.json"
+CODE = "code"
+
+# What a worker runs an action with: its own modules, and the first Python on this path.
+ENVIRONMENT = (
+    ("PATH", "/opt/olmill/bin:/usr/local/bin:/usr/bin:/bin"),
+    ("PYTHONPATH", CODE),
+)
 
 
 # What the producer of a selection makes, by path; of a source, at least what is selected.
@@ -89,16 +97,18 @@ class Keys:
         code, tree = self._code_tree(node.action)
         entries: dict[str, Digest | merkle.Tree] = {
             PARAMS: of_bytes(node.params.encode()),
-            "code": tree,
+            TOOLS: of_bytes(tools_json(node, code)),
+            CODE: tree,
         }
         for place, found in inputs.items():
             entries[f"{INPUTS}/{place}"] = found.digest
         action = Action(
-            arguments=("python", "-m", "tasks.actions", node.action),
+            arguments=("python", "-m", node.action.rpartition(".")[0], node.action),
             input_root=merkle.tree(entries),
             output_paths=(OUTPUTS,),
-            platform=tuple({**code.tools, **dict(node.platform)}.items()),
+            platform=node.platform,
             salt=KEY_SCHEMA,
+            environment=ENVIRONMENT,
         )
         return Keyed(node, encode(action), inputs, code)
 
@@ -107,6 +117,12 @@ class Keys:
             code = closure(action, self._sources)
             self._code[action] = (code, merkle.tree(code.files))
         return self._code[action]
+
+
+def tools_json(node: Node, code: Code) -> bytes:
+    """Return the file that tells a worker which versions of which tools an action has."""
+    tools = {"packages": dict(code.tools), "programs": dict(node.programs)}
+    return canonical_json(tools).encode()
 
 
 def lookup(workspace: Workspace, keys: Iterable[Digest]) -> dict[Digest, Found]:
@@ -143,6 +159,8 @@ def fields(keyed: Keyed) -> dict[str, str]:
         found[f"input {place}"] = given.digest.hash
     for path, digest in keyed.code.files.items():
         found[f"code {path}"] = digest.hash
-    for tool, installed in (*keyed.code.tools.items(), *keyed.node.platform):
+    for tool, installed in (*keyed.code.tools.items(), *keyed.node.programs):
         found[f"tool {tool}"] = installed
+    for name, value in keyed.node.platform:
+        found[f"platform {name}"] = value
     return found

@@ -71,8 +71,9 @@ class Node:
     `params` is canonical JSON. `destination` is the directory, relative to the project, where
     the outputs are materialised. `name` is the doit task's name. With `batch`, which is
     the same for all nodes of an action, one run of it (its `run_batch`) can make several that read
-    the same and differ in parameters. `platform` holds programs it runs that are no Python
+    the same and differ in parameters. `programs` holds programs it runs that are no Python
     packages, with their versions; `missing` says which of them this machine lacks, and the way out.
+    `platform` holds the properties that a worker of a cluster has to have to run it.
     """
 
     name: str
@@ -81,8 +82,9 @@ class Node:
     inputs: tuple[Selection, ...]
     destination: str
     batch: bool = False
-    platform: tuple[tuple[str, str], ...] = ()
+    programs: tuple[tuple[str, str], ...] = ()
     missing: str | None = None
+    platform: tuple[tuple[str, str], ...] = ()
 
     @property
     def kind(self) -> str:

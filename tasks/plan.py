@@ -125,7 +125,7 @@ def _node(
 def _toolchain(kind: str) -> Mapping[str, Any]:
     """Return what a node says of the programs that compiling for a kind of target runs."""
     try:
-        return {"platform": tuple(sorted(tools(kind).items()))}
+        return {"programs": tuple(sorted(tools(kind).items()))}
     except OlmoError as error:
         return {"missing": f"{error}\nhint: {error.hint}"}
 

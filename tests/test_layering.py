@@ -83,7 +83,7 @@ NETWORK = {
     "tasks/repository.py",  # uploads to the Hub
     "tasks/report/elements.py",  # escapes addresses
 }
-PRINTING = {"tasks/commands/", "olmo/embedded/train.py"}
+PRINTING = {"tasks/actions/__main__.py", "tasks/commands/", "olmo/embedded/train.py"}
 STREAMS = {  # sys.stdout and sys.stderr
     "tasks/verification_tools.py",
     "tasks/commands/",

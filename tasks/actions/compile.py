@@ -9,10 +9,16 @@ from typing import Any
 
 from olmo.compilation.compile import compile_library
 from olmo.target import Target
+from olmo.toolchain import tools
 
 TOOLS = ("ziglang",)
 
 SERIAL = True  # TVM keeps state of its own while it works
+
+
+def programs(params: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the versions of the programs that `run` runs."""
+    return tools(params["target"]["kind"])
 
 
 def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:

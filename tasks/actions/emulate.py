@@ -35,6 +35,7 @@ def run(params: Mapping[str, Any], inputs: Path, outputs: Path) -> None:
     with tempfile.TemporaryDirectory(dir=outputs.parent) as work:
         root = Path(work)
         (root / "params.json").write_text(json.dumps(params), encoding="utf-8")
+        (root / "tools.json").write_text(json.dumps({"packages": {}, "programs": {}}))  # its own
         (root / "inputs").symlink_to(inputs.absolute())
         modules = Path(verify.__file__).parents[2]
         machine = run_emulated(

@@ -27,6 +27,7 @@ def directories(tmp_path: Path) -> tuple[Path, Path]:
 def test_a_worker_needs_the_input_root_alone(tmp_path: Path) -> None:
     """`python -m tasks.actions` in a directory that holds parameters, inputs and code."""
     (tmp_path / "params.json").write_text("{}")
+    (tmp_path / "tools.json").write_text('{"packages": {}, "programs": {}}')
     (tmp_path / "inputs").mkdir()
     shutil.copyfile(PUB_A / "config.json", tmp_path / "inputs/config.json")
     subprocess.run(

@@ -137,7 +137,7 @@ class Project:
                     inputs,
                     place,
                     step.batch,
-                    platform=tools,
+                    programs=tools,
                     missing=step.missing,
                 )
             )

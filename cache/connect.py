@@ -9,6 +9,7 @@ from cache.errors import CacheError
 
 if TYPE_CHECKING:
     from cache.credentials import Credentials
+    from cache.execution import Executor
     from cache.remote import RemoteStore
     from cache.transport import Transport
 
@@ -41,6 +42,17 @@ def check_address(address: str) -> None:
         raise CacheError(f"the address of a remote cache ends with its path: {address[:200]!r}")
 
 
+def check_executor(address: str) -> None:
+    """Accept the address of a server that executes actions.
+
+    Raises:
+        CacheError: it is no URL of the Remote Execution API, or has a password in it.
+    """
+    check_address(address)
+    if urlsplit(address).scheme not in ("grpc", "grpcs"):
+        raise CacheError(f"no executor: {address[:200]!r}", "it begins with grpc:// or grpcs://")
+
+
 def connect(address: str, credentials: Credentials) -> RemoteStore:
     """Return the store at an address; nothing is sent yet.
 
@@ -53,6 +65,24 @@ def connect(address: str, credentials: Credentials) -> RemoteStore:
 
     check_address(address)
     return RemoteStore(RetryingTransport(_transport(address, credentials)))
+
+
+def connect_executor(address: str, credentials: Credentials) -> Executor:
+    """Return what runs actions on the server at an address, grpc:// or grpcs://; nothing is sent yet.
+
+    Raises:
+        CacheError: the files of the credentials cannot be used, or grpcio is not installed.
+    """
+    try:
+        from cache.execution import Executor  # noqa: PLC0415  (as below)
+        from cache.grpc_transport import GrpcTransport  # noqa: PLC0415
+    except ImportError as error:
+        raise _absent("a remote executor", error) from None
+    return Executor(GrpcTransport(address, credentials))
+
+
+def _absent(what: str, error: ImportError) -> CacheError:
+    return CacheError(f"{what} needs the package {error.name}", "run: python3 bootstrap.py remote")
 
 
 def _transport(address: str, credentials: Credentials) -> Transport:
@@ -68,9 +98,7 @@ def _transport(address: str, credentials: Credentials) -> Transport:
 
             return S3Transport(address)
     except ImportError as error:
-        raise CacheError(
-            f"{scheme}:// needs the package {error.name}", "run: python3 bootstrap.py remote"
-        ) from None
+        raise _absent(f"{scheme}://", error) from None
     from cache.http_transport import HttpTransport  # noqa: PLC0415
 
     return HttpTransport(address, credentials)

@@ -12,8 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from cache import digest as digests
+from cache import parallel
 from cache import remote_execution_pb2 as reapi
-from cache.errors import CacheError, CorruptBlob, Interrupted, MissingBlob, RemoteUnavailable
+from cache.errors import (
+    CacheError,
+    CorruptBlob,
+    Interrupted,
+    InvalidPath,
+    MissingBlob,
+    RemoteUnavailable,
+)
 from cache.grpc_connection import REAPI, parse
 from cache.operation import Cancelled, MissingInputs, Run, Stage
 from cache.remote import RemoteStore
@@ -50,7 +58,8 @@ class ActionFailed(CacheError):  # noqa: N818  the name is the condition, not th
     """An action ran and failed: its exit code, and what it wrote."""
 
     def __init__(self, exit_code: int, stdout: bytes, stderr: bytes) -> None:
-        super().__init__(f"the action ended with exit code {exit_code}")
+        written = stderr.decode(errors="replace").strip()
+        super().__init__(f"the action ended with exit code {exit_code}\n{written}")
         self.exit_code, self.stdout, self.stderr = exit_code, stdout, stderr
 
 
@@ -69,7 +78,7 @@ class Executor:
         self, transport: GrpcTransport, backoff: Backoff | None = None, stream: float = _STREAM
     ) -> None:
         self.address = transport.address
-        self.store = RemoteStore(RetryingTransport(transport))
+        self.store = RemoteStore(RetryingTransport(transport), workers=True)
         self._connection = transport.connection
         self._supply = Supply(self.store, transport)
         self._ended = threading.Event()
@@ -106,11 +115,14 @@ class Executor:
         blobs: Collection[Digest],
         contents: Contents,
         watch: Callable[[Stage], None] = lambda _: None,
+        *,
+        fresh: bool = False,
     ) -> Executed:
         """Run an action; return its result, of which the server says to have all outputs.
 
         blobs: the action's messages and all files of its input root; `contents(missing)` returns
-        what those hold that the server lacks. `watch` is told how far the action is.
+        what those hold that the server lacks. `watch` is told how far the action is. fresh: whether it is
+        to run even if the server has its result.
 
         Raises:
             ActionFailed: the action ran, and failed.
@@ -118,7 +130,7 @@ class Executor:
             RemoteUnavailable: the server refuses, or failed too often.
             CacheError: a file to upload holds something else, or what `contents` raises.
         """
-        failures, fresh = 0, False
+        failures = 0
         refused: MissingInputs | None = None
         while True:
             if self._ended.is_set():
@@ -142,8 +154,7 @@ class Executor:
         self._ended.set()
         with self._lock:
             runs = list(self._runs)
-        for run in runs:
-            run.abandon()
+        parallel.each(Run.abandon, runs)
 
     def close(self) -> None:
         """Close idle connections."""
@@ -169,6 +180,8 @@ class Executor:
             found = result_of(result.SerializeToString(), self.store.read)
         except (CorruptBlob, MissingBlob) as error:
             raise _Unusable(f"{self.address}: {error}", _HINT) from None
+        except InvalidPath as error:
+            raise RemoteUnavailable(f"{self.address}: no output: {error}", error.hint) from None
         if missing := self.store.missing(found.outputs.values()):
             raise _Unusable(f"{self.address}: output {min(missing)} is not there", _HINT)
         return Executed(found, response.cached_result, stdout, stderr)

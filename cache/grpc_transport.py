@@ -111,7 +111,8 @@ class GrpcTransport:
 
     def send_all(self, blobs: Mapping[Digest, bytes]) -> None:
         """Store blobs, many in one message."""
-        limit, batch, size = self._batch_limit(), dict[Digest, bytes](), 0
+        limit, size = self._batch_limit(), 0
+        batch: dict[Digest, bytes] = {}
         for digest, data in blobs.items():
             if digest.size > limit:
                 self.send(digest, io.BytesIO(data))

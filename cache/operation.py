@@ -34,7 +34,7 @@ _WAIT = REAPI + "Execution/WaitExecution"
 _CANCEL = "/google.longrunning.Operations/CancelOperation"
 _ATTEMPTS = 3  # in a row to take up a stream that breaks
 _PAUSE = 0.2  # seconds before the next one
-_CANCEL_SECONDS = 5.0
+_CANCEL_SECONDS = 2.0
 _HINT = "look at the workers of the executor, or try again later"
 _KNOWN = {code.value[0]: code for code in grpc.StatusCode}
 

@@ -7,12 +7,14 @@ keys, and each result against the blobs that it names and the keys that are trus
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from cache import digest as digests
 from cache import parallel, sealing, streaming
-from cache.errors import CacheError, CorruptBlob, MissingBlob
+from cache.errors import CacheError, CorruptBlob, MissingBlob, RemoteUnavailable
 from cache.trust import Trust, Verdict
+from cache.worker_result import result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,7 +30,7 @@ class RemoteStore:
     refused: is told what the server gave that cannot be used, other than by an exception. A blob
     that came damaged counts as missing from then on, until it is stored again. trust: whose results
     are believed, and who signs those that are put there. distrusted: is told of those that are
-    not believed.
+    not believed. workers: whether results are used that workers of the server wrote, who seal nothing.
     """
 
     def __init__(
@@ -36,8 +38,11 @@ class RemoteStore:
         transport: Transport,
         refused: Callable[[CacheError], None] = lambda _: None,
         trust: Trust = Trust(),  # noqa: B008  it cannot be changed
+        *,
+        workers: bool = False,
     ) -> None:
         self._transport = transport
+        self._workers = workers
         self.refused = refused
         self.trust = trust
         self.distrusted: Callable[[Digest, Verdict], None] = lambda _, __: None
@@ -102,14 +107,11 @@ class RemoteStore:
     def claims(self, keys: Iterable[Digest]) -> dict[Digest, ActionResult]:
         """Return the complete results of actions by key, whoever made them."""
         found: dict[Digest, ActionResult] = {}
-        for key, entry in parallel.each(self._entry, list(dict.fromkeys(keys))):
-            try:
-                if isinstance(entry, CorruptBlob):
-                    raise entry
-                if entry is not None:
-                    found[key] = sealing.unseal_message(key, entry)
-            except CacheError as error:
-                self.refused(type(error)(f"{self.address}: result {key.hash}: {error}"))
+        for key, result in parallel.each(self._result, list(dict.fromkeys(keys))):
+            if isinstance(result, CacheError):
+                self.refused(type(result)(f"{self.address}: result {key.hash}: {result}"))
+            elif result is not None:
+                found[key] = result
         missing = self.missing(
             digest for result in found.values() for digest in result.outputs.values()
         )
@@ -144,8 +146,20 @@ class RemoteStore:
         """Close idle connections."""
         self._transport.close()
 
-    def _entry(self, key: Digest) -> tuple[Digest, bytes | CorruptBlob | None]:
+    def _result(self, key: Digest) -> tuple[Digest, ActionResult | CacheError | None]:
+        """Return a result, None if there is none, or why it cannot be used."""
         try:
-            return key, self._transport.get_entry(key)
-        except CorruptBlob as error:
+            entry = self._transport.get_entry(key)
+            return key, None if entry is None else self._unsealed(key, entry)
+        except RemoteUnavailable:
+            raise
+        except CacheError as error:
             return key, error
+
+    def _unsealed(self, key: Digest, entry: bytes) -> ActionResult:
+        try:
+            return sealing.unseal_message(key, entry)
+        except CorruptBlob:
+            if not self._workers:
+                raise
+            return replace(result_of(entry, self.read), fetched=True)

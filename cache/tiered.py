@@ -81,6 +81,7 @@ class TieredStore:
         self.required = required
         self._connect = connect
         self._remote: RemoteStore | None = None
+        self._attached = False
         self._known: dict[Digest, ActionResult] = {}
         self._warnings: list[str] = []
         self._warned: set[str] = set()
@@ -204,6 +205,16 @@ class TieredStore:
             ]
         return found
 
+    def know(self, key: Digest, result: ActionResult) -> None:
+        """Remember, in this process, the result of an action whose blobs the remote store has."""
+        self._known[key] = result
+
+    def attach(self, connect: Callable[[], RemoteStore], *, reads: bool, writes: bool) -> None:
+        """Put a remote store behind the local one, unless it was made with another."""
+        if self._connect is None or self._attached:
+            self._connect, self._remote, self._attached = connect, None, True
+            self.reads, self.writes = reads, writes
+
     def fetch(self, digests: Iterable[Digest]) -> set[Digest]:
         """Bring blobs into the local store; return those that it still lacks.
 
@@ -284,7 +295,7 @@ class TieredStore:
         return False
 
     def _push(self, remote: RemoteStore, key: Digest) -> None:
-        result = self.local.get_result(key)
+        result = self.local.get_result(key) or self._known.get(key)
         if result is None or not self.writes:
             return  # damaged meanwhile, or the remote store failed
 

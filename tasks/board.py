@@ -14,19 +14,34 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 # of one node, int64 each
-_STATE, _DONE, _TOTAL, _SINCE_NS, _SINCE_DONE, _BEGUN_NS, _ENDED_NS, _PID, _THREAD, _CELLS = range(
-    10
-)
+(
+    _STATE,
+    _DONE,
+    _TOTAL,
+    _SINCE_NS,
+    _SINCE_DONE,
+    _STAGE,
+    _BEGUN_NS,
+    _ENDED_NS,
+    _PID,
+    _THREAD,
+    _CELLS,
+) = range(11)
+_STAGES = ("", "queued", "executing")
 _OPEN, _TAKEN, _MADE = range(3)  # states; _MADE + row of the node whose action did it
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an action is: bytes done of `total`, and bytes per second (0 if not known yet)."""
+    """How far an action is: bytes done of `total`, and bytes per second (0 if not known yet).
+
+    Of one that a cluster runs, `stage` says that it is "queued" or "executing".
+    """
 
     done: int
     total: int
     rate: float
+    stage: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,12 +75,16 @@ class Board:
         self._cells[start + _DONE] = done
         self._cells[start + _TOTAL] = total
 
+    def stage(self, name: str, stage: str) -> None:
+        """Say that a node's action is "queued" or "executing" on a cluster."""
+        self._cells[self._start(name) + _STAGE] = _STAGES.index(stage)
+
     def progress(self, name: str) -> Progress | None:
         """Return how far a node's action is, None if it does not say."""
         start = self._start(name)
-        _, done, total, since_ns, since_done = self._cells[start : start + _BEGUN_NS]
+        _, done, total, since_ns, since_done, stage = self._cells[start : start + _BEGUN_NS]
         if not total:
-            return None
+            return Progress(0, 0, 0.0, _STAGES[stage]) if stage else None
         seconds = (time.monotonic_ns() - since_ns) / 1e9
         return Progress(done, total, (done - since_done) / seconds if seconds > 0 else 0.0)
 

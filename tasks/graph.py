@@ -20,8 +20,8 @@ from doit.exceptions import InvalidDodoFile, TaskFailed
 from cache.errors import CacheError, unavailable
 from cache.tiered import TieredStore
 from olmo.errors import OlmoError
+from tasks import cluster, provenance
 from tasks import matrix as matrix_file
-from tasks import provenance
 from tasks.action_output import last_lines, written_to
 from tasks.annotations import annotated
 from tasks.checker import ContentChecker
@@ -31,7 +31,7 @@ from tasks.keys import Keys, fields
 from tasks.node import Graph, Node, producers
 from tasks.plan import PACKAGE, plan
 from tasks.realise import realise
-from tasks.remote_cache import TOKEN, chosen, open_store
+from tasks.remote_cache import TOKEN, RemoteCache, chosen, open_store
 from tasks.reporter import NodeReporter
 from tasks.session import Session
 from tasks.state import ACTION, DISTRUSTED, DURATION, MADE, NOTICES
@@ -39,7 +39,7 @@ from tasks.trust import SIGNING_KEY, chosen_trust
 from tasks.workspace import BUILD, STATE, Workspace, receipt_hash, receipt_path, remove
 
 LOGS = "logs"
-SECRETS = (SIGNING_KEY, TOKEN)
+SECRETS = (SIGNING_KEY, TOKEN, cluster.TOKEN)
 SHOWN = 20  # lines of an action's output that its failure shows
 DEFECT = "this is a defect of Olmill; please report it with the log"
 _VARIABLE_HINT = (
@@ -70,9 +70,31 @@ def open_session(root: Path, environment: Environment | None = None) -> Session:
         remote = chosen(matrix.cache, environment)
         trust = chosen_trust(matrix.trust, environment)
         store = open_store(cache_directory(environment), remote, environment, trust)
-        return session(root, plan(matrix), store, matrix=matrix)
+        current = session(root, plan(matrix), store, matrix=matrix)
+        use_cluster(current, environment)
     except (BuildError, CacheError, OlmoError) as error:
         raise InvalidDodoFile(annotated(message(error), environment, path)) from None
+    return current
+
+
+def use_cluster(
+    current: Session, environment: Environment = os.environ, option: str | None = None
+) -> None:
+    """Have the cluster run actions that `--remote-executor`, the environment or the matrix names.
+
+    Where no remote cache is named, it is that, too.
+
+    Raises CacheError for an address that is none.
+    """
+    matrix = current.matrix
+    settings = matrix.cluster if matrix else cluster.ClusterSettings()
+    found = cluster.cluster_of(cluster.chosen(settings, environment, option), environment)
+    current.workspace = replace(current.workspace, cluster=found)
+    cache = chosen(matrix.cache if matrix else RemoteCache(), environment)
+    if found is not None:
+        current.workspace.shared.attach(
+            lambda: found.executor.store, reads=cache.read, writes=cache.write
+        )
 
 
 def _taken() -> Environment:
@@ -178,8 +200,9 @@ class Decision(UptodateCalculator):  # type: ignore[misc]  # doit has no type in
 
 def run_node(current: Session, node: Node) -> dict[str, Any] | TaskFailed:
     """Realise a node as a doit action; its values say what came of it."""
-    if node.missing is not None:
-        text, _, hint = node.missing.partition("\nhint: ")
+    lacking = current.workspace.lacks(node)
+    if lacking is not None:
+        text, _, hint = lacking.partition("\nhint: ")
         return NodeFailed(Failed(node.name, text, hint=hint or None, again=_again(node)))
     log = current.workspace.root / BUILD / LOGS / (node.name.replace(":", "/") + ".log")
     current.board.begin(node.name)

@@ -17,7 +17,8 @@ from olmo.quantization import Encoding
 from olmo.quantizations import QUANTIZATIONS
 from olmo.target import Target
 from olmo.targets import TARGETS, custom, only_one_device
-from tasks import models, publication, release, remote_cache, trust
+from tasks import cluster, models, publication, release, remote_cache, trust
+from tasks.cluster import ClusterSettings, read_cluster
 from tasks.errors import BuildError
 from tasks.mistakes import Key, Mistakes, tables
 from tasks.models import Model, read_models
@@ -34,6 +35,7 @@ KEYS: Mapping[str, Key] = {
     "cache": Key("table", "a remote cache", "none"),
     "trust": Key("table", "whose results in a remote cache are used", "anybody's"),
     "publish": Key("table", "where `doit publish` puts it", "none"),
+    "cluster": Key("table", "[workers](cluster.md) that run actions", "none"),
 }
 
 QUANTIZATION_KEYS: Mapping[str, Key] = {
@@ -82,12 +84,13 @@ TABLES: Mapping[str, Mapping[str, Key]] = {
     "[cache]": remote_cache.KEYS,
     "[trust]": trust.KEYS,
     "[publish]": publication.KEYS,
+    "[cluster]": cluster.KEYS,
 }
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A whole matrix.toml: models and targets by name, rows to build in file order, remote cache.
+    """A whole matrix.toml: models and targets by name, rows to build in file order, servers.
 
     `encodings` has those of float32 tensors by quantization, where the file names one, `trust` the
     public keys, by name, of whom to believe. `publication` says where rows are published, if
@@ -102,6 +105,7 @@ class Matrix:
     encodings: Mapping[str, Encoding] = field(default_factory=dict)
     trust: Mapping[str, bytes] = field(default_factory=dict)
     publication: Publication | None = None
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
 
 
 def load(path: Path) -> Matrix:
@@ -142,11 +146,12 @@ def parse(value: Mapping[str, Any], path: Path) -> Matrix:
     cache = read_cache(value.get("cache", {}), path.parent, mistakes)
     keys = read_trust(value.get("trust", {}), mistakes)
     published = read_publication(value.get("publish"), rows, mistakes)
+    workers = read_cluster(value.get("cluster", {}), path.parent, target_names, mistakes)
     if mistakes.lines:
         count = len(mistakes.lines)
         heading = f"{path}: {count} mistake{'s' if count > 1 else ''}"
         raise BuildError("\n  ".join([heading, *mistakes.lines]))
-    return Matrix(path, found, targets, rows, cache, encodings, keys, published)
+    return Matrix(path, found, targets, rows, cache, encodings, keys, published, workers)
 
 
 def _check_devices(rows: Sequence[Row], targets: Mapping[str, Target], mistakes: Mistakes) -> None:

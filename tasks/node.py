@@ -73,7 +73,8 @@ class Node:
     the same for all nodes of an action, one run of it (its `run_batch`) can make several that read
     the same and differ in parameters. `programs` holds programs it runs that are no Python
     packages, with their versions; `missing` says which of them this machine lacks, and the way out.
-    `platform` holds the properties that a worker of a cluster has to have to run it.
+    `remote` tells whether a cluster may run it, and `platform` the properties that a worker has to
+    have for that.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Node:
     batch: bool = False
     programs: tuple[tuple[str, str], ...] = ()
     missing: str | None = None
+    remote: bool = False
     platform: tuple[tuple[str, str], ...] = ()
 
     @property

@@ -15,13 +15,13 @@ from olmo.errors import OlmoError
 from olmo.quantization import SHORTENED
 from olmo.quantizations import QUANTIZATIONS
 from olmo.target import Target, symbol_prefix
-from olmo.toolchains.toolchain import tools
+from olmo.toolchains.toolchain import PROGRAMS, tools
 from olmo.wasm.native import NATIVE
 from tasks.matrix import Matrix
 from tasks.models import Model
 from tasks.node import Choice, Graph, Node, Selection, Source, canonical_json, graph
 from tasks.release import Devices, Row
-from tasks.verification import CHECK, Find, Missing, find, way
+from tasks.verification import CHECK, HERMETIC, Find, Missing, find, way
 
 PACKAGE = "package"  # the kind of what finishes a row
 KINDS = (
@@ -122,12 +122,30 @@ def _node(
     return Node(name, module, canonical_json(params), inputs, destination, **options)
 
 
-def _toolchain(kind: str) -> Mapping[str, Any]:
-    """Return what a node says of the programs that compiling for a kind of target runs."""
+def _toolchain(kind: str, workers: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return what a node says of the programs that compiling for a kind of target runs.
+
+    Where this machine lacks them, `workers` has the versions on a cluster, if there is one.
+    """
     try:
         return {"programs": tuple(sorted(tools(kind).items()))}
     except OlmoError as error:
-        return {"missing": f"{error}\nhint: {error.hint}"}
+        programs = {name: workers[name] for name in PROGRAMS.get(kind, ()) if name in workers}
+        known = len(programs) == len(PROGRAMS.get(kind, ()))
+        return {
+            "missing": f"{error}\nhint: {error.hint}",
+            "programs": tuple(sorted(programs.items())) if known else (),
+        }
+
+
+def _remote(matrix: Matrix, target: str | None = None) -> Mapping[str, Any]:
+    """Return what a node says that a cluster may run: what is asked of the worker.
+
+    Those are nodes that read nothing but their inputs. `download`, `inspect` and what verifies with
+    programs of this machine (Node, Chromium, emulated machines) are not among them; neither are
+    `gen_config` and `package`, which take less time than sending what they read.
+    """
+    return {"remote": True, "platform": matrix.cluster.properties(target)}
 
 
 def _sources(model: Model) -> list[Source]:
@@ -185,8 +203,11 @@ def _row_nodes(
         verify_inputs.append(Selection(f"questions:{model.name}", ("*",), "questions"))
     return [
         _download(model, download),
-        *(_node(f"kernels:{host}", "kernels", {"host": host}) for host in KERNEL_HOSTS),
-        *([_wasm_runtime()] if _is_wasm(matrix, row) else []),
+        *(
+            _node(f"kernels:{host}", "kernels", {"host": host}, **_remote(matrix))
+            for host in KERNEL_HOSTS
+        ),
+        *([_wasm_runtime(matrix)] if _is_wasm(matrix, row) else []),
         _node(
             convert,
             "convert",
@@ -199,6 +220,7 @@ def _row_nodes(
             Selection(checkpoint, WEIGHTS, "checkpoint"),
             *(Selection(f"kernels:{host}", ("*",), "kernels") for host in KERNEL_HOSTS),
             batch=True,
+            **_remote(matrix),
         ),
         _node(
             gen_config,
@@ -212,17 +234,29 @@ def _row_nodes(
             Selection(download, (*CONFIG, GGUF_TOKENIZER), "checkpoint"),
             Selection(checkpoint, (*CHAT, *TIKTOKEN), "checkpoint"),
         ),
-        _node(lower, "lower", {"kind": target.kind}, Selection(gen_config, (COMPILE_SPEC,))),
+        _node(
+            lower,
+            "lower",
+            {"kind": target.kind},
+            Selection(gen_config, (COMPILE_SPEC,)),
+            **_remote(matrix),
+        ),
         _node(
             compiled,
             "compile",
             library_params,
             Selection(lower, ("*",)),
             *([Selection(WASM_RUNTIME, ("*",), "runtime")] if _is_wasm(matrix, row) else []),
-            **_toolchain(target.kind),
+            **_toolchain(target.kind, matrix.cluster.programs),
+            **_remote(matrix, row.target),
         ),
         _verify(
-            verify, target, {"quantization": quantized, **library_params}, verify_inputs, found
+            verify,
+            target,
+            {"quantization": quantized, **library_params},
+            verify_inputs,
+            found,
+            _remote(matrix, row.target),
         ),
         Node(
             package_of(row),
@@ -268,8 +302,9 @@ def _is_wasm(matrix: Matrix, row: Row) -> bool:
     return matrix.targets[row.target].suffix == ".wasm"
 
 
-def _wasm_runtime() -> Node:
-    return _node(WASM_RUNTIME, "wasm_runtime", {}, Selection(WASM_SOURCES.name, ("*",), "native"))
+def _wasm_runtime(matrix: Matrix) -> Node:
+    sources = Selection(WASM_SOURCES.name, ("*",), "native")
+    return _node(WASM_RUNTIME, "wasm_runtime", {}, sources, **_remote(matrix))
 
 
 def _verify(
@@ -278,18 +313,21 @@ def _verify(
     params: Mapping[str, Any],
     inputs: Sequence[Selection],
     found: Mapping[str, Source | Missing],
+    remote: Mapping[str, Any],
 ) -> Node:
     """Return the node that verifies a library, or checks what can be without a missing tool."""
     missing = next((tool for tool in found.values() if isinstance(tool, Missing)), None)
     if missing is not None:
         told = {"what": missing.what, "install": missing.install}
-        return _node(name, CHECK, {**params, "missing": told}, *inputs)
+        return _node(name, CHECK, {**params, "missing": told}, *inputs, **remote)
     reads = [
         Selection(tool.name, tool.patterns, place)
         for place, tool in found.items()
         if isinstance(tool, Source)
     ]
-    return _node(name, way(target).action, {**params, "missing": None}, *inputs, *reads)
+    action = way(target).action
+    options = remote if action in HERMETIC else {}
+    return _node(name, action, {**params, "missing": None}, *inputs, *reads, **options)
 
 
 def _download(model: Model, name: str) -> Node:

@@ -10,7 +10,7 @@ import importlib
 import json
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -24,17 +24,20 @@ from tasks.board import Board
 from tasks.errors import BuildError
 from tasks.keys import INPUTS, OUTPUTS, Input, Keyed, Keys, lookup, made
 from tasks.node import Node, Selection, canonical_json
+from tasks.remote_execution import Ran, run
+from tasks.staging import MakeAgain, check_sources, renamed, stage, staged_names
 from tasks.workspace import (
     Workspace,
     leave_elsewhere,
     materialise,
     read_receipt,
-    source_files,
     source_outputs,
     write_receipt,
 )
 
 How = Literal["local", "remote", "built"]
+
+Companions = Callable[[Keyed], Sequence[Keyed]]  # what one run of an action makes beside a node
 
 _SERIAL = threading.Lock()  # held by actions that may not run in two threads of one process
 
@@ -83,7 +86,7 @@ def realise(
     keys: Keys,
     node: Node,
     board: Board,
-    companions: Callable[[Keyed], Sequence[Keyed]],
+    companions: Companions,
     *,
     rebuild: bool = False,
     wanted: bool = True,
@@ -99,15 +102,16 @@ def realise(
     keyed = keys.keyed(node, lambda selection: outputs_of(workspace, selection))
     again = _Again(workspace, keys, board)
     seconds, warnings, here = 0.0, tuple[str, ...](), True
-    with workspace.store.lock(_lock_of(keyed)):
+    with workspace.store.lock(_lock_of(workspace, keyed)):
         beside = board.take(node.name)
         found = None if rebuild and beside is None else _find(workspace, keyed, wanted=wanted)
         if found is None:
             beside = None
             started = time.monotonic()
-            result, warnings = _build(workspace, keyed, companions(keyed), board, again)
+            new = _make(workspace, keyed, companions, board, again, rebuild=rebuild, wanted=wanted)
             seconds = time.monotonic() - started
-            how: How = "built"
+            result, here, warnings = new.result, new.here, new.warnings
+            how: How = "remote" if new.cached else "built"
         else:
             result, how, here = found
             how = how if beside is None else "built"
@@ -115,7 +119,7 @@ def realise(
     previous = read_receipt(workspace, node.name) or {}
     (materialise if here else leave_elsewhere)(workspace, node, outputs, previous)
     write_receipt(workspace, node.name, outputs)
-    fresh = (*again.made, *([keyed.key] if how == "built" else []))
+    fresh = (*again.made, *([keyed.key] if found is None or how == "built" else []))
     told = (*again.warnings, *warnings)
     ran, vouchers = result.seconds, workspace.shared.trust.vouchers(keyed.key, result)
     return Realised(keyed, outputs, how, seconds, beside, told, here, fresh, ran, vouchers)
@@ -158,16 +162,18 @@ class _Again:
 
         Raises BuildError if one comes out different now.
         """
-        workspace = self._workspace
+        workspace, there = self._workspace, set[Digest]()
         for name in dict.fromkeys(given.producer for given in lost):
             node = workspace.graph.nodes[name]
             keyed = self._keys.keyed(node, lambda selection: outputs_of(workspace, selection))
-            with workspace.store.lock(_lock_of(keyed)):
-                if workspace.store.get_result(keyed.key) is None:
-                    _build(workspace, keyed, (), self._board, self)
+            with workspace.store.lock(_lock_of(workspace, keyed)):
+                result = workspace.store.get_result(keyed.key)
+                if result is None:
+                    result = _make(workspace, keyed, _alone, self._board, self).result
                     self.made.append(keyed.key)
                     self.warnings.append(f"{name} was made again: its files were lost")
-        gone = [given for given in lost if not workspace.store.contains(given.digest)]
+                there.update(result.outputs.values())
+        gone = [given for given in lost if given.digest not in there]
         if gone:
             raise BuildError(
                 f"{gone[0].path} of {gone[0].producer} is lost, and making it again gave another",
@@ -175,41 +181,66 @@ class _Again:
             )
 
 
-def _lock_of(keyed: Keyed) -> Digest:
+def _lock_of(workspace: Workspace, keyed: Keyed) -> Digest:
     """Name what excludes work twice: the key; for nodes made in batches, all that they share."""
-    if not keyed.node.batch:
+    if not keyed.node.batch or _is_remote(workspace, keyed):
         return keyed.key
     inputs = {place: str(given.digest) for place, given in keyed.inputs.items()}
     return of_bytes(canonical_json([keyed.node.action, inputs]).encode())
 
 
-def _build(
+def _is_remote(workspace: Workspace, keyed: Keyed) -> bool:
+    return workspace.cluster is not None and keyed.node.remote
+
+
+def _make(
     workspace: Workspace,
     keyed: Keyed,
-    companions: Sequence[Keyed],
+    companions: Companions,
     board: Board,
     again: _Again,
-) -> tuple[ActionResult, tuple[str, ...]]:
-    """Run a node's action, for its companions too, and keep what it made."""
-    store, report = workspace.store, partial(board.report, keyed.node.name)
+    *,
+    rebuild: bool = False,
+    wanted: bool = False,
+) -> Ran:
+    """Run a node's action on the cluster, or here for its companions too, and keep what it made."""
+    name = keyed.node.name
+    if workspace.cluster is not None and keyed.node.remote:
+        watch = partial(board.stage, name)
+        return run(
+            workspace,
+            workspace.cluster,
+            keyed,
+            again.make,
+            watch,
+            fresh=rebuild,
+            wanted=wanted,
+        )
+    report = partial(board.report, name)
+    nodes = [keyed, *companions(keyed)]
     try:
-        results, warnings = execute(workspace, [keyed, *companions], again.make, report)
+        results, warnings = execute(workspace, nodes, again.make, report)
     except Exception:
-        if not companions:
+        if len(nodes) == 1:
             raise
-        companions = ()  # theirs may be the failure: they will have their own turns
-        results, warnings = execute(workspace, [keyed], again.make, report)
-    for each, result in zip([keyed, *companions], results, strict=True):
-        store.put_result(each.key, result)
-    for companion in companions:
-        board.made(companion.node.name, by=keyed.node.name)
-    return results[0], warnings
+        nodes = [keyed]  # the others' may be the failure: they will have their own turns
+        results, warnings = execute(workspace, nodes, again.make, report)
+    for each, result in zip(nodes, results, strict=True):
+        workspace.store.put_result(each.key, result)
+    for companion in nodes[1:]:
+        board.made(companion.node.name, by=name)
+    return Ran(results[0], warnings=warnings)
+
+
+def _alone(_: Keyed) -> Sequence[Keyed]:
+    """Return no companions."""
+    return ()
 
 
 def execute(
     workspace: Workspace,
     nodes: Sequence[Keyed],
-    make_again: Callable[[Collection[Input]], None],
+    make_again: MakeAgain,
     report: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[list[ActionResult], tuple[str, ...]]:
     """Run the action of `nodes` once in a fresh directory and put all outputs into the store.
@@ -247,7 +278,7 @@ def execute(
         except Exception as error:
             names = [*staged_names(workspace, first, inputs)]
             names += [(str(place), str(store.root)) for place in places]
-            error.args = tuple(_renamed(argument, names) for argument in error.args)
+            error.args = tuple(renamed(argument, names) for argument in error.args)
             raise
         check_sources(workspace, first)
         results = [
@@ -269,80 +300,3 @@ def _collect(workspace: Workspace, keyed: Keyed, outputs: Path) -> dict[str, Dig
         name = path.relative_to(outputs.parent).as_posix()
         found[name] = workspace.store.put_file(path, consume=True)
     return found
-
-
-def staged_names(workspace: Workspace, keyed: Keyed, directory: Path) -> list[tuple[str, str]]:
-    """Names that users know for the paths of staged inputs, longest paths first."""
-    names = {}
-    for place, given in keyed.inputs.items():
-        source = workspace.graph.sources.get(given.producer)
-        known = str(source.root / given.path) if source else f"{given.producer}/{given.path}"
-        names[str(directory / place)] = known
-        if source and place != given.path:
-            names[str((directory / place).parent)] = str(source.root)
-    return sorted(names.items(), key=lambda item: (-len(item[0]), item[0]))
-
-
-def _renamed(argument: object, names: Iterable[tuple[str, str]]) -> object:
-    if isinstance(argument, str):
-        for staged, known in names:
-            argument = argument.replace(staged, known)
-    return argument
-
-
-def stage(
-    workspace: Workspace,
-    keyed: Keyed,
-    directory: Path,
-    make_again: Callable[[Collection[Input]], None],
-) -> None:
-    """Make the inputs of a node appear under `directory`, as links to verified files.
-
-    What is neither in the store nor in place is fetched from the remote store, or made again.
-    """
-    absent = {
-        given.digest: given
-        for given in keyed.inputs.values()
-        if given.producer in workspace.graph.nodes
-        and not workspace.store.contains(given.digest)
-        and not _in_place(workspace, given)
-    }
-    lost = workspace.shared.fetch(absent)
-    if lost:
-        make_again([given for digest, given in absent.items() if digest in lost])
-    for place, given in keyed.inputs.items():
-        link = directory / place
-        link.parent.mkdir(parents=True, exist_ok=True)
-        source = workspace.graph.sources.get(given.producer)
-        if source is not None:
-            link.symlink_to(source_files(source)[given.path].resolve())
-        elif workspace.store.contains(given.digest) or not _in_place(workspace, given):
-            workspace.store.materialise(given.digest, link)
-        else:
-            link.symlink_to(_made(workspace, given))
-
-
-def _in_place(workspace: Workspace, given: Input) -> bool:
-    """Whether an output that an emptied or another store lacks is still where it was put."""
-    return workspace.store.stat.matches(_made(workspace, given), given.digest)
-
-
-def _made(workspace: Workspace, given: Input) -> Path:
-    return workspace.root / workspace.graph.nodes[given.producer].destination / given.path
-
-
-def check_sources(workspace: Workspace, keyed: Keyed) -> None:
-    """Refuse a result whose sources are no longer what the key says.
-
-    Raises BuildError naming the file.
-    """
-    for given in keyed.inputs.values():
-        source = workspace.graph.sources.get(given.producer)
-        if source is None:
-            continue
-        path = source.root / given.path
-        if not workspace.store.stat.matches(path, given.digest):
-            raise BuildError(
-                f"{path} changed while {keyed.node.name} was reading it",
-                "run doit again; the half-read result was not kept",
-            )

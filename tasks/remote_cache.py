@@ -17,6 +17,7 @@ from tasks.errors import BuildError
 from tasks.mistakes import Key, Mistakes
 
 if TYPE_CHECKING:
+    from cache.credentials import Credentials
     from cache.remote import RemoteStore
 
 ADDRESS = "OLMILL_REMOTE_CACHE"
@@ -140,18 +141,23 @@ def _connector(
     if address is None:
         return None
     check_address(address)
+    return lambda: connect(address, credentials(settings, environment))
+
+
+def credentials(
+    files: RemoteCache, environment: Mapping[str, str], token: str = TOKEN
+) -> Credentials:
+    """Return what a server is shown: the PEM files of the settings, and what the environment has.
+
+    `token` names the variable with the bearer token.
+    """
+    from cache.credentials import Credentials  # noqa: PLC0415  (loads TLS: not on a no-op)
+
     netrc = environment.get("NETRC")
-
-    def open_remote() -> RemoteStore:
-        from cache.credentials import Credentials  # noqa: PLC0415  (loads TLS: not on a no-op)
-
-        credentials = Credentials(
-            token=environment.get(TOKEN) or None,
-            netrc=Path(netrc) if netrc else Path.home() / ".netrc",
-            authority=settings.authority,
-            certificate=settings.certificate,
-            key=settings.key,
-        )
-        return connect(address, credentials)
-
-    return open_remote
+    return Credentials(
+        token=environment.get(token) or None,
+        netrc=Path(netrc) if netrc else Path.home() / ".netrc",
+        authority=files.authority,
+        certificate=files.certificate,
+        key=files.key,
+    )

@@ -20,7 +20,7 @@ from tasks.action_output import apart
 from tasks.annotations import annotated, in_github
 from tasks.commands.explained import Explained
 from tasks.errors import BuildError
-from tasks.graph import message
+from tasks.graph import message, use_cluster
 from tasks.runners import runner_class
 from tasks.session import Session
 from tasks.wording import INTERRUPTED
@@ -39,6 +39,13 @@ REQUIRE_CACHED = {
     "default": False,
     "help": "fail before anything runs if a node would have to be built",
 }
+REMOTE_EXECUTOR = {
+    "name": "remote_executor",
+    "long": "remote-executor",
+    "type": str,
+    "default": None,
+    "help": "run actions on the cluster at this address, grpc://HOST:PORT[/INSTANCE]",
+}
 NO_DIST = {
     "name": "no_dist",
     "long": "no-dist",
@@ -52,7 +59,13 @@ class Run(Explained, cmd_run.Run):  # type: ignore[misc]  # doit has no type inf
     """doit's `run`, with our runners."""
 
     name = "run"
-    cmd_options = (*cmd_run.Run.cmd_options, REQUIRE_REMOTE, REQUIRE_CACHED, NO_DIST)
+    cmd_options = (
+        *cmd_run.Run.cmd_options,
+        REQUIRE_REMOTE,
+        REQUIRE_CACHED,
+        REMOTE_EXECUTOR,
+        NO_DIST,
+    )
 
     def execute(self, params: Any, args: Any) -> int:
         """Run; an interruption ends with 128 and the number of its signal, and keeps what is done."""
@@ -87,15 +100,20 @@ class Run(Explained, cmd_run.Run):  # type: ignore[misc]  # doit has no type inf
         failure_verbosity: int = 0,
         require_remote: bool = False,
         require_cached: bool = False,
+        remote_executor: str | None = None,
         no_dist: bool = False,
     ) -> int:
         self.control = TaskControl(self.task_list, auto_delayed_regex=auto_delayed_regex)
         self.control.process(self.sel_tasks)
         if single:
             _without_dependencies(self.control)
+        if remote_executor is not None:
+            use_cluster(session, option=remote_executor)
         session.workspace.shared.required = require_remote
         shared = session.workspace.shared
         forks = not (num_process and shared.reads) or shared.remote is None or shared.remote.forks
+        if session.workspace.cluster is not None:
+            forks = False  # its actions run elsewhere: who waits for them needs no process
         runner = runner_class(num_process, par_type if forks else "thread")
         runner.session = session
         runner.asked = _asked(self.control) if self.sel_tasks else ()

@@ -64,7 +64,9 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
             _check_cached(session)
         if not self.continue_:
             _check_toolchains(session, chosen)
-            check_verifications(session, chosen)
+            if session.workspace.cluster is None:  # nothing is known of its workers' memory
+                check_verifications(session, chosen)
+        _check_cluster(session)
         sweep(session.workspace)
         busy = any(one.state is not State.CURRENT for one in session.decided.values())
         if hasattr(self.reporter, "planned"):
@@ -101,6 +103,8 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
 
     def _stopped(self, stop: KeyboardInterrupt) -> None:
         self._signum = getattr(stop, "signum", signal.SIGINT)
+        if self.session.workspace.cluster is not None:
+            self.session.workspace.cluster.cancel()
         if self._interruption is not None:
             self._interruption.end_below()
         if hasattr(self.reporter, "interrupted"):
@@ -174,13 +178,26 @@ def _check_toolchains(session: Session, names: Iterable[str]) -> None:
     nodes = session.workspace.graph.nodes
     lacking: dict[str, list[str]] = {}
     for name in names:
-        why = nodes[name].missing
+        why = session.workspace.lacks(nodes[name])
         if why is not None and session.decided[name].state is not State.CURRENT:
             lacking.setdefault(why, []).append(name)
     if lacking:
         told = [f"{why}\n  needed by {', '.join(found)}" for why, found in lacking.items()]
         others = "to build what needs none of this: doit --continue, or select tasks"
         raise InvalidCommand("\n".join([*told, others]))
+
+
+def _check_cluster(session: Session) -> None:
+    """Refuse a run of which a cluster is to do a part, and cannot.
+
+    Raises CacheError: it cannot be reached, or runs no actions.
+    """
+    cluster = session.workspace.cluster
+    to_build = (State.STALE, State.WAITING)
+    if cluster is not None and any(
+        one.state in to_build and one.node.remote for one in session.decided.values()
+    ):
+        cluster.check()
 
 
 def _check_cached(session: Session) -> None:

@@ -44,6 +44,7 @@ class Way:
 
 
 CHECK = "check_library"  # also what is left where a tool is missing
+HERMETIC = ("verify", CHECK)  # they read nothing but their inputs and what is installed with Olmill
 
 
 def way(target: Target) -> Way:

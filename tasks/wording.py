@@ -115,6 +115,8 @@ def progress_words(progress: Progress | None) -> list[str]:
     """Say how far an action is: bytes, then rate and the time left where they are known."""
     if progress is None:
         return []
+    if progress.stage:
+        return [progress.stage]
     done, total = size_text(progress.done), size_text(progress.total)
     number, unit = done.split()
     words = [f"{number if unit == total.split()[1] else done} of {total}"]

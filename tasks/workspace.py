@@ -19,6 +19,7 @@ from cache.digest import Digest, of_bytes, parse
 from cache.local import LocalStore
 from cache.merkle import check_path
 from cache.tiered import TieredStore
+from tasks.cluster import Cluster
 from tasks.errors import BuildError
 from tasks.node import Graph, Node, Selection, Source, canonical_json
 
@@ -34,12 +35,19 @@ class Workspace:
 
     `root` holds `build/` and `dist/`; `code_root` the packages that actions are imported from.
     `shared` is the store with the remote one behind it, `store` what of it is on this machine.
+    `cluster` runs actions of nodes that are `remote`, if there is one.
     """
 
     root: Path
     code_root: Path
     graph: Graph
     shared: TieredStore
+    cluster: Cluster | None = None
+
+    def lacks(self, node: Node) -> str | None:
+        """Return what this machine lacks to run a node's action; None if a cluster runs it."""
+        elsewhere = self.cluster is not None and node.remote and bool(node.programs)
+        return None if elsewhere else node.missing
 
     @property
     def store(self) -> LocalStore:

@@ -19,6 +19,10 @@ INSTALL_NVCC = "python3 bootstrap.py cuda (or install NVIDIA's CUDA toolkit)"
 INSTALL_HOST_COMPILER = "sudo apt-get install g++"
 
 
+# Names of the programs that compiling for a kind of target runs.
+PROGRAMS: Mapping[str, tuple[str, ...]] = {"cuda": ("nvcc", "g++")}
+
+
 @dataclass(frozen=True, slots=True)
 class Nvcc:
     """NVIDIA's compiler: the program, and a directory of libraries it needs, if any."""

@@ -40,15 +40,16 @@ def main(name: str) -> None:
     tools = json.loads(Path("tools.json").read_bytes())
     check(tools["packages"], {package: installed(package) for package in tools["packages"]})
     module = importlib.import_module(name)
-    made = Path("outputs").absolute()
+    inputs, made = Path("inputs").absolute(), Path("outputs").absolute()
     made.mkdir(exist_ok=True)
     try:
         if tools["programs"]:
             check(tools["programs"], module.programs(parameters))
-        warnings = module.run(parameters, Path("inputs").absolute(), made)
+        warnings = module.run(parameters, inputs, made)
     except Exception as error:
         if hasattr(error, "hint"):
-            print(json.dumps({"error": str(error), "hint": error.hint}))
+            told = str(error).replace(str(inputs), inputs.name)  # nobody knows the worker's places
+            print(json.dumps({"error": told, "hint": error.hint}))
         raise
     print(json.dumps({"warnings": list(warnings or ())}))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from olmo.compilation.compile import compile_library
 from olmo.target import Target
-from olmo.toolchain import tools
+from olmo.toolchains.toolchain import tools
 
 TOOLS = ("ziglang",)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
@@ -53,10 +53,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
+def running(
+    command: Sequence[str], port: int, log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server that is ready once it listens."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment
+        )
     try:
         for _ in range(1000):
             assert process.poll() is None, log.read_text()
@@ -65,7 +69,7 @@ def running(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
             threading.Event().wait(0.02)
         else:
             raise AssertionError(log.read_text())
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait()
@@ -117,6 +121,76 @@ def casd(place: Path) -> Iterator[Server]:
 
     with running(command, port, place / "output"):
         yield Server(f"grpc://127.0.0.1:{port}", files, clear)
+
+
+@dataclass(frozen=True)
+class Executor:
+    """A running server that executes actions, and the process.
+
+    What is in `gate`, actions find in /gate: there they can say that they have begun, and be told
+    to end.
+    """
+
+    address: str
+    files: Path
+    gate: Path
+    process: subprocess.Popen[bytes]
+
+    def runners(self) -> list[int]:
+        """Return the process ids of the workers that run an action now."""
+        children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        pids = [int(child) for file in children for child in file.read_text().split()]
+        return [pid for pid in pids if _name(pid) == "buildbox-run"]
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:  # it has ended meanwhile
+        return ""
+
+
+def sandbox() -> str | None:
+    """Return why actions cannot be executed on this machine, None if they can."""
+    if CASD is None or not Path(CASD).with_name("buildbox-run").exists():
+        return "needs buildbox-casd and buildbox-run (.ci/buildbox)"
+    if shutil.which("bwrap") is None:
+        return "needs bwrap (Debian: bubblewrap)"
+    probe = ["bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "true"]
+    done = subprocess.run(probe, capture_output=True, text=True, check=False)
+    return f"needs user namespaces ({done.stderr.strip()})" if done.returncode else None
+
+
+def _mounts(gate: Path) -> Iterator[str]:
+    """What workers see: the system, and this Python environment as /opt/olmill, without the project."""
+    for place in ("/usr", "/bin", "/lib", "/lib64", "/etc"):
+        if Path(place).exists():
+            yield f"--ro-bind-mount={Path(place).resolve()}:{place}"
+    yield f"--ro-bind-mount={sys.prefix}:/opt/olmill"
+    project = Path(__file__).parents[2]
+    for place in {sys.base_prefix, *sys.path}:
+        seen = any(Path(place).is_relative_to(there) for there in ("/usr", sys.prefix))
+        if not seen and Path(place).is_dir() and Path(place) != project:
+            yield f"--ro-bind-mount={place}:{place}"
+    yield f"--bind-mount={gate}:/gate"
+
+
+@contextlib.contextmanager
+def executor(place: Path, port: int = 0) -> Iterator[Executor]:
+    """The Remote Execution API with Execute, with its files in `place / "files"`."""
+    why = sandbox()
+    if why is not None:
+        pytest.skip(why)
+    assert CASD is not None
+    tools, gate, port = Path(CASD).parent, place / "gate", port or free_port()
+    gate.mkdir(exist_ok=True)
+    command = [CASD, f"--bind=127.0.0.1:{port}", f"--buildbox-run={tools / 'buildbox-run'}"]
+    command += [f"--runner-arg={mount}" for mount in _mounts(gate)]
+    command.append("--runner-arg=--staging-mode=copy-or-link")  # mounts would outlive a kill
+    command += ["--jobs=2", "--cache-failures=false", str(place / "files")]
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+    with running(command, port, place / "output", environment) as process:
+        yield Executor(f"grpc://127.0.0.1:{port}", place / "files", gate, process)
 
 
 @contextlib.contextmanager

@@ -68,6 +68,7 @@ def test_two_inputs_of_one_place_are_refused(project: Project) -> None:
 def test_fields_name_every_part(project: Project) -> None:
     assert fields(keyed(project, {"text": "a", "keep": 2}, {"p": {"x": ONE}})).keys() == {
         "action",
+        "key schema",
         "parameter keep",
         "parameter text",
         "input in/x",

@@ -76,6 +76,8 @@ class Step:
     dist: bool = False
     tool: str | None = None  # the version of a program it runs
     missing: str | None = None
+    remote: bool = False  # a cluster may run it
+    waits: bool = False  # there, for the gate
 
     def params(self) -> dict[str, object]:
         found: dict[str, object] = {"text": self.text}
@@ -85,6 +87,8 @@ class Step:
             found["fail"] = True
         if self.extra:
             found["extra"] = True
+        if self.waits:
+            found["waits"] = True
         return found
 
 
@@ -126,7 +130,8 @@ class Project:
                 for read in step.reads
             )
             params = canonical_json(step.params())
-            action = f"toyactions.{'batched' if step.batch else 'concat'}"
+            module = "distant" if step.remote else "batched" if step.batch else "concat"
+            action = f"toyactions.{module}"
             place = "dist" if step.dist else f"build/step/{name}"
             tools = () if step.tool is None else (("program", step.tool),)
             nodes.append(
@@ -139,6 +144,7 @@ class Project:
                     step.batch,
                     programs=tools,
                     missing=step.missing,
+                    remote=step.remote,
                 )
             )
         return graph(nodes, [Source("source:files", self.source, ("*.txt",))])

@@ -66,7 +66,12 @@ class Kernels:
     def encode(
         self, codec: Codec, w: F32, out: NDArray[Any], scales: NDArray[Any] | None
     ) -> RowErrors:
-        """Write the rows of w [N, K] to `out`, and the scales of groups to `scales`."""
+        """Write the rows of w [N, K] to `out`, and the scales of groups to `scales`.
+
+        A codec that there is no kernel of yet is numpy's, which gives the same bits.
+        """
+        if codec.name not in self._functions:
+            return NumpyCodecs().encode(codec, w, out, scales)
         rows, columns = w.shape
         groups = codec.groups(columns)
         _require(w, np.dtype(np.float32), w.shape)

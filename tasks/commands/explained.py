@@ -83,6 +83,8 @@ def _option(command: Any, text: str) -> str:
     more = f"doit help {command.name} shows the options"
     if match := _NO_OPTION.match(text):
         wrong = match[1]
+        if wrong in {"--help", "-h"}:
+            return f"doit {command.name} has no option {wrong}\nhint: {more}"
         if " not recognized" in text and wrong.startswith("-"):
             long = [f"--{name.rstrip('=')}" for name in command.cmdparser.get_long()]
             return f"doit {command.name} has no option {wrong}\nhint: " + suggestion(

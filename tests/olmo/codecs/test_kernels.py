@@ -144,6 +144,13 @@ def test_arrays_of_another_form_are_refused(compiled: Codecs) -> None:
         compiled.widen("float16", np.ones(3, np.uint16), np.ones(2, np.float32))
 
 
+def test_a_codec_without_a_kernel_is_numpys(compiled: Codecs) -> None:
+    codec, w = Codec("float32", "float32", 3, 40), np.linspace(-1, 1, 240, dtype=np.float32)
+    assert codec not in CODECS
+    w = w.reshape(3, 80)
+    assert results(compiled, codec, w) == results(NumpyCodecs(), codec, w)
+
+
 def test_without_a_library_numpy_converts(tmp_path: Path) -> None:
     assert isinstance(codecs(None), NumpyCodecs)
     assert isinstance(codecs(tmp_path), NumpyCodecs)

@@ -67,7 +67,7 @@ def write(session: Session, recorded: Callable[[str], str | None], names: Collec
             continue
         node = workspace.graph.nodes[name]
         path = workspace.root / place(node)
-        if path.is_file() and _unchanged(session, made.upstream(name)):
+        if _is_written(session, path, made.upstream(name)):
             continue
         known = made.of(name)
         if known is None or any(recorded(n) != m.keyed.key.hash for n, m in known.items()):
@@ -94,9 +94,17 @@ def statement(session: Session, row: Row) -> str | None:
     return None if known is None else _statement(session.matrix, row, session, known)
 
 
-def _unchanged(session: Session, names: Iterable[str]) -> bool:
-    decided = session.decided
-    return all(name in decided and decided[name].state is State.CURRENT for name in names)
+def _is_written(session: Session, path: Path, names: Iterable[str]) -> bool:
+    """Whether there is a statement with the keys of nodes of which none had to be touched."""
+    decided = [session.decided.get(name) for name in names]
+    keys = {
+        one.node.name: one.keyed.key.hash
+        for one in decided
+        if one is not None and one.state is State.CURRENT and one.keyed is not None
+    }
+    if len(keys) < len(decided) or not path.is_file():
+        return False
+    return canonical_json(keys) in path.read_text(encoding="utf-8", errors="replace")
 
 
 class _Lineage:

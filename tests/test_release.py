@@ -116,6 +116,12 @@ def test_code_that_makes_the_same_changes_the_statement_alone(project: Clone) ->
     assert differing == {"lower:m:q0f32:256:llvm"}
     check(project)
 
+    project.edit("tasks/actions/lower.py", lambda text: text + "\nALSO_UNUSED = 1\n")
+    project.build("lower")  # after it nothing is stale, and the statement is of the code before
+    assert "actions lower:m:q0f32:256:llvm" in check(project, code=1)
+    assert project.build() == set()
+    check(project)
+
 
 def test_what_was_not_made_again_has_no_statement(project: Clone) -> None:
     project.edit("tasks/actions/lower.py", lambda text: text + "\nraise RuntimeError\n")

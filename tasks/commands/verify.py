@@ -190,7 +190,8 @@ def _changed(given: Statement, expected: str | None) -> list[str]:
     value = json.loads(expected)
     files = {subject["name"]: subject["digest"]["sha256"] for subject in value["subject"]}
     found = changes(given.files, files, "file") + changes(given.predicate, value["predicate"])
-    return found or ["its provenance is not written as Olmill writes it"]
+    found = found or ["its provenance is not written as Olmill writes it"]
+    return [*found, "hint: remove the file of its provenance, and run doit to write it again"]
 
 
 def _held(given: Statement) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import urllib.parse
+from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
@@ -15,6 +16,8 @@ from cache.errors import CorruptBlob, Interrupted, MissingBlob, RemoteUnavailabl
 from cache.transport import MAX_ENTRY_BYTES, SLOWEST
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
     from cache.credentials import Credentials
     from cache.digest import Digest
     from cache.errors import CacheError
@@ -28,6 +31,7 @@ _OPTIONS = [
     ("grpc.max_send_message_length", _MESSAGE),
     ("grpc.use_local_subchannel_pool", 1),  # what one store does, no other one feels
 ]
+_UNDER_WAY = 64
 PASSING = frozenset(
     (
         grpc.StatusCode.UNAVAILABLE,
@@ -99,6 +103,35 @@ class Connection:
             return call(request, timeout=self.time(size), metadata=self.metadata)
         except grpc.RpcError as error:
             raise self.told(error, digest) from None
+
+    def calls(
+        self, method: str, requests: Iterable[Message]
+    ) -> Generator[bytes | CacheError, None, None]:
+        """Yield the answers to single requests in order, or what `told` says in place of one.
+
+        Many are under way at a time, in this thread: half the work of as many threads.
+        """
+        ask: grpc.UnaryUnaryMultiCallable[Message, bytes]
+        ask = self.open().unary_unary(method, to_bytes)
+        pending: deque[grpc.Future[bytes]] = deque()
+        try:
+            for request in requests:
+                pending.append(ask.future(request, timeout=self.time(0), metadata=self.metadata))
+                if len(pending) == _UNDER_WAY:
+                    yield self._answer(pending.popleft())
+            while pending:
+                yield self._answer(pending.popleft())
+        finally:
+            for one in pending:
+                one.cancel()
+
+    def _answer(self, future: grpc.Future[bytes]) -> bytes | CacheError:
+        try:
+            return future.result()
+        except grpc.RpcError as error:
+            return self.told(error)
+        except grpc.FutureCancelledError:  # the channel was closed
+            return Interrupted(f"{self.address}: cancelled")
 
     def told(self, error: grpc.RpcError, digest: Digest | None = None) -> CacheError:
         """Return an error of the connection in the words of a store."""

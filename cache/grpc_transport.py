@@ -6,6 +6,7 @@ large for one message. https://github.com/bazelbuild/remote-apis
 
 from __future__ import annotations
 
+import contextlib
 import io
 import uuid
 from typing import TYPE_CHECKING, BinaryIO
@@ -20,13 +21,14 @@ from cache.errors import CorruptBlob, Interrupted, MissingBlob, RemoteUnavailabl
 from cache.grpc_connection import PASSING, REAPI, Connection, message, parse, to_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from cache.credentials import Credentials
     from cache.digest import Digest
 
 _CAS = REAPI + "ContentAddressableStorage/"
 _ACTION_CACHE = REAPI + "ActionCache/"
+_GET = _ACTION_CACHE + "GetActionResult"
 _BYTE_STREAM = "/google.bytestream.ByteStream/"
 _SMALL = 1 << 20  # bytes of a blob that goes in one message, if the server takes that much
 _OVERHEAD = 1 << 14  # of a message beside the blobs in it
@@ -127,13 +129,20 @@ class GrpcTransport:
 
     def get_entry(self, key: Digest) -> bytes | None:
         """Return the message under a key, or None."""
-        request = reapi.GetActionResultRequest(
-            instance_name=self._instance, action_digest=message(key)
-        )
         try:
-            return self.connection.call(_ACTION_CACHE + "GetActionResult", request)
+            return self.connection.call(_GET, self._question(key))
         except MissingBlob:
             return None
+
+    def get_entries(self, keys: Sequence[Digest]) -> dict[Digest, bytes | None]:
+        """Return the messages under keys, up to the first one that does not come."""
+        found: dict[Digest, bytes | None] = {}
+        with contextlib.closing(self.connection.calls(_GET, map(self._question, keys))) as answers:
+            for key, answer in zip(keys, answers, strict=True):
+                if not isinstance(answer, (bytes, MissingBlob)):
+                    break
+                found[key] = answer if isinstance(answer, bytes) else None
+        return found
 
     def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
         """Store a message under a key, replacing an earlier one in any case."""
@@ -149,6 +158,11 @@ class GrpcTransport:
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
+
+    def _question(self, key: Digest) -> reapi.GetActionResultRequest:
+        return reapi.GetActionResultRequest(
+            instance_name=self._instance, action_digest=message(key)
+        )
 
     def _read_small(self, digest: Digest) -> bytes:
         request = reapi.BatchReadBlobsRequest(

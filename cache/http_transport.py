@@ -21,7 +21,7 @@ from cache.timed_socket import TimedSocket
 from cache.transport import MAX_ENTRY_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from urllib.parse import SplitResult
 
     from cache.credentials import Credentials
@@ -115,6 +115,11 @@ class HttpTransport:
             if declared is not None and len(entry) < declared:
                 raise Interrupted(f"{self.address}: the connection broke")
             return bytes(entry)
+
+    def get_entries(self, keys: Sequence[Digest]) -> dict[Digest, bytes | None]:
+        """Return nothing: requests for many are requests for each."""
+        del keys
+        return {}
 
     def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
         """Store a message under a key, replacing an earlier one in any case."""

@@ -10,7 +10,7 @@ from cache.digest import CHUNK
 from cache.errors import CacheError, CorruptBlob, MissingBlob
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from cache.action import ActionResult
     from cache.digest import Digest
@@ -110,6 +110,11 @@ class MemoryTransport:
     def get_entry(self, key: Digest) -> bytes | None:
         """Return the message under a key, or None."""
         return self.results.get(key)
+
+    def get_entries(self, keys: Sequence[Digest]) -> dict[Digest, bytes | None]:
+        """Return nothing: requests for many are requests for each."""
+        del keys
+        return {}
 
     def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
         """Store a message under a key; return whether that was done."""

@@ -17,7 +17,7 @@ from cache.trust import Trust, Verdict
 from cache.worker_result import result_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from cache.action import ActionResult
     from cache.digest import Digest
@@ -107,7 +107,9 @@ class RemoteStore:
     def claims(self, keys: Iterable[Digest]) -> dict[Digest, ActionResult]:
         """Return the complete results of actions by key, whoever made them."""
         found: dict[Digest, ActionResult] = {}
-        for key, result in parallel.each(self._result, list(dict.fromkeys(keys))):
+        wanted = list(dict.fromkeys(keys))
+        come = self._transport.get_entries(wanted) if len(wanted) > 1 else {}
+        for key, result in parallel.each(lambda key: self._result(key, come), wanted):
             if isinstance(result, CacheError):
                 self.refused(type(result)(f"{self.address}: result {key.hash}: {result}"))
             elif result is not None:
@@ -146,10 +148,12 @@ class RemoteStore:
         """Close idle connections."""
         self._transport.close()
 
-    def _result(self, key: Digest) -> tuple[Digest, ActionResult | CacheError | None]:
-        """Return a result, None if there is none, or why it cannot be used."""
+    def _result(
+        self, key: Digest, come: Mapping[Digest, bytes | None]
+    ) -> tuple[Digest, ActionResult | CacheError | None]:
+        """Return a result, None if there is none, or why it cannot be used; `come`: what came."""
         try:
-            entry = self._transport.get_entry(key)
+            entry = come[key] if key in come else self._transport.get_entry(key)
             return key, None if entry is None else self._unsealed(key, entry)
         except RemoteUnavailable:
             raise

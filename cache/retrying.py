@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from cache.errors import Interrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from cache.digest import Digest
     from cache.transport import Transport
@@ -84,6 +84,10 @@ class RetryingTransport:
     def get_entry(self, key: Digest) -> bytes | None:
         """Return the message under a key, or None."""
         return self._again(lambda: self.inner.get_entry(key))
+
+    def get_entries(self, keys: Sequence[Digest]) -> dict[Digest, bytes | None]:
+        """Return the messages of those keys that come at once."""
+        return self.inner.get_entries(keys)
 
     def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
         """Store a message under a key; return whether that was done."""

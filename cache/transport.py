@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from cache.digest import Digest
 
@@ -54,6 +54,13 @@ class Transport(Protocol):
 
         Raises:
             CorruptBlob: it is larger.
+        """
+        ...
+
+    def get_entries(self, keys: Sequence[Digest]) -> dict[Digest, bytes | None]:
+        """Return what `get_entry` does for as many keys as that is cheaper for at once.
+
+        Those that are left out have to be asked for one by one; no failure is told here.
         """
         ...
 

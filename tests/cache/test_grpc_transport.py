@@ -11,9 +11,11 @@ import pytest
 
 from cache import digest as digests
 from cache import parallel
+from cache.action import ActionResult
 from cache.connect import connect
 from cache.credentials import Credentials
-from cache.errors import CorruptBlob, RemoteUnavailable
+from cache.errors import CorruptBlob, Interrupted, RemoteUnavailable
+from cache.grpc_transport import GrpcTransport
 from cache.testing import StoreContract
 from tests.cache.servers import Server, casd
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
     from cache.digest import Digest
     from cache.store import Store
+
+
+BLOB = digests.of_bytes(b"blob")
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +78,10 @@ def test_an_instance_is_part_of_the_address(server: Server) -> None:
         assert caught.value.hint
 
 
+def _actions(server: Server, key: Digest) -> Path:
+    return _place(server.files / "actioncache", key)
+
+
 def _place(directory: Path, digest: Digest) -> Path:
     return directory / "objects" / digest.hash[:2] / digest.hash[2:]
 
@@ -89,3 +98,33 @@ def test_one_blob_from_many_threads(server: Server) -> None:
     with contextlib.closing(connect(server.address, Credentials())) as store:
         assert len(set(parallel.each(store.write, [data] * 8))) == 1
         assert store.read(digests.of_bytes(data)) == data
+
+
+def test_many_results_are_looked_up_at_once(server: Server) -> None:
+    """More than are under way at a time; absent ones, another's and useless ones among them."""
+    server.clear()
+    made = {digests.of_bytes(b"key %d" % n): ActionResult({"out": BLOB}) for n in range(150)}
+    absent = [digests.of_bytes(b"absent %d" % n) for n in range(150)]
+    with contextlib.closing(connect(server.address, Credentials())) as store:
+        store.write(b"blob")
+        parallel.each(lambda item: store.put_result(*item), list(made.items()))
+        first, second, *_ = made
+        shutil.copy(_actions(server, first), _actions(server, second))
+        refused: list[str] = []
+        store.refused = lambda error: refused.append(str(error))
+        keys = [key for pair in zip(made, absent, strict=True) for key in pair]
+        found = store.get_results([*keys, first])
+        assert found == {key: result for key, result in made.items() if key != second}
+        (said,) = refused
+        assert f"{second}: not sealed for this action" in said
+
+
+def test_a_server_that_ends_meanwhile_is_asked_again(tmp_path: Path) -> None:
+    with casd(tmp_path) as server:
+        transport = GrpcTransport(server.address, Credentials())
+        key = digests.of_bytes(b"key")
+        assert transport.get_entries([key, key]) == {key: None}
+    assert transport.get_entries([key] * 200) == {}
+    with pytest.raises(Interrupted):
+        transport.get_entry(key)
+    transport.close()

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -84,6 +84,9 @@ class Counting:
 
     def get_entry(self, key: Digest) -> bytes | None:
         return self.inner.get_entry(key)
+
+    def get_entries(self, keys: Sequence[Digest]) -> dict[Digest, bytes | None]:
+        return self.inner.get_entries(keys)
 
     def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
         return self.inner.put_entry(key, entry, replace=replace)

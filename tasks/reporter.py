@@ -32,7 +32,6 @@ from tasks.events import (
 )
 from tasks.session import Session
 from tasks.style import style_of
-from tasks.table import release_table
 from tasks.trace import Trace
 
 
@@ -216,6 +215,8 @@ class NodeReporter:
         )
         if not changed or self._failures or self._signal or session.matrix is None:
             return ""
+        from tasks.table import release_table  # noqa: PLC0415  (a no-op shows none)
+
         return release_table(session, set(session.decided))
 
     def _is_restored(self, name: str) -> bool:

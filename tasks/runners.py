@@ -24,8 +24,6 @@ from tasks.action_output import written_to
 from tasks.assess import NOT_CACHED, State
 from tasks.durations import durations
 from tasks.graph import LOGS, message
-from tasks.history import begin_run, tell
-from tasks.memory import check_verifications
 from tasks.session import Session
 from tasks.state import ACTION, DISTRUSTED, DURATION, MADE, NOTICES, to_run_again
 from tasks.workspace import BUILD, sweep
@@ -62,13 +60,15 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
         if self.cached_only:
             self._tell(session.workspace.shared.warnings())
             _check_cached(session)
-        if not self.continue_:
+        busy = any(one.state is not State.CURRENT for one in session.decided.values())
+        if busy and not self.continue_:
+            from tasks.memory import check_verifications  # noqa: PLC0415  (not on a no-op)
+
             _check_toolchains(session, chosen)
             if session.workspace.cluster is None:  # nothing is known of its workers' memory
                 check_verifications(session, chosen)
         _check_cluster(session)
         sweep(session.workspace)
-        busy = any(one.state is not State.CURRENT for one in session.decided.values())
         if hasattr(self.reporter, "planned"):
             known = durations(session, self.dep_manager.backend) if busy else {}
             self.reporter.planned(session, self.jobs, known)
@@ -153,6 +153,8 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
         self._tell(task.values.pop(NOTICES, ()))
         fields = task.values.pop(ACTION, None)
         if fields is not None:
+            from tasks.history import begin_run, tell  # noqa: PLC0415  (only if something was made)
+
             task.result = None
             self._number = self._number or begin_run(state)
             tell(

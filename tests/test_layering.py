@@ -232,6 +232,7 @@ def test_nothing_untrusted_is_executed() -> None:
         ),
         ("tasks.graph", "logging cache.remote concurrent.futures olmo.weights"),
         ("tasks.run", "tvm numpy rich psutil huggingface_hub tokenizers safetensors"),
+        ("tasks.run", "olmo.weights tasks.memory tasks.history tasks.report.gather"),
     ],
 )
 def test_imports_stay_light(module: str, absent: str) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import jsonschema
 import pytest
 
 from tests.clone import Clone, clone
 from tests.tasks.writable_hub import READER, WRITER, Repository, WritableHub, writable
 
+ROOT = Path(__file__).resolve().parents[1]
 MATRIX = """
 [models.m]
 source = "local"
@@ -67,6 +69,27 @@ def check(project: Clone, *arguments: str, code: int = 0) -> str:
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout
+
+
+def test_a_report_tells_it_alike_wherever_it_was_built(
+    project: Clone, store: Path, tmp_path: Path
+) -> None:
+    other = clone(tmp_path / "other", store, MATRIX)
+    other.build()
+    for form in ("json", "html", "markdown"):
+        told = project.doit("report", "--format", form)
+        assert told.returncode == 0, told.stderr
+        assert told.stdout == other.doit("report", "--format", form).stdout
+        assert str(tmp_path) not in told.stdout
+    found = json.loads(project.doit("report", "--format", "json").stdout)
+    jsonschema.validate(found, json.loads((ROOT / "docs/report.schema.json").read_bytes()))
+    (cell,) = found["cells"]
+    assert (cell["state"], cell["verified"]["state"]) == ("built", "executed")
+    assert cell["seconds"] > 0
+    assert set(cell["files"].values()) <= set(project.dist())
+    assert cell["files"]["provenance"] == f"provenance/{NAME}.json"
+    (conversion,) = found["conversions"]
+    assert conversion["bytes"] == cell["weights"]
 
 
 def test_a_statement_names_all_that_a_row_comes_from(released: Clone) -> None:

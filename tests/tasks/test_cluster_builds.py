@@ -15,7 +15,9 @@ import pytest
 
 from cache.connect import connect
 from cache.credentials import Credentials
+from cache.trust import Trust
 from tests.cache.servers import SERVERS, Executor, executor
+from tests.cache.signers import another
 from tests.tasks.distant import ROOT, distant
 from tests.tasks.toy import Step
 
@@ -25,6 +27,7 @@ STEPS = {
     "c": Step("C", ["a"], remote=True),
     "d": Step("D", ["b", "c"], dist=True),
 }
+CI = another("ci")
 WAITS = {"a": Step("A", ["one.txt"], remote=True, waits=True), "b": Step("B", ["a"], dist=True)}
 
 
@@ -211,3 +214,24 @@ def test_another_cache_beside_the_cluster(
         assert one.output("x").read_text() == "X with a cache1"
         assert two.doit() == 0
         assert two.executed() == set()
+
+
+def test_with_trusted_keys_the_cluster_is_asked_for_no_result_of_others(
+    server: Executor, tmp_path: Path
+) -> None:
+    """Who may write to its action cache would have chosen it; what ran counts as made here."""
+    steps = {"x": Step("X", ["one.txt"], remote=True), "y": Step("Y", ["x"], dist=True)}
+    options = ["--remote-executor", server.address]
+    assert distant(tmp_path / "one", dict(steps)).doit(*options) == 0
+    believing = distant(tmp_path / "two", dict(steps))
+    assert believing.doit(*options) == 0
+    assert believing.executed() == {"y"}
+    careful = distant(tmp_path / "three", dict(steps))
+    careful.trust = Trust({"ci": CI.public}, CI)
+    assert careful.doit(*options, "step:x", "step:y") == 0
+    assert careful.executed() == {"x", "y"}
+    assert careful.doit(*options, "step:x", "step:y") == 0
+    assert careful.executed() == set()
+    believing.trust = careful.trust  # it came from that cache before
+    assert believing.doit(*options, "step:x") == 0
+    assert believing.executed() == {"x"}

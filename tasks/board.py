@@ -7,7 +7,6 @@ had their turn, when and where, and which were made while another node's action 
 from __future__ import annotations
 
 import mmap
-import os
 import threading
 import time
 from collections.abc import Iterable
@@ -23,10 +22,9 @@ from dataclasses import dataclass
     _STAGE,
     _BEGUN_NS,
     _ENDED_NS,
-    _PID,
     _THREAD,
     _CELLS,
-) = range(11)
+) = range(10)
 _STAGES = ("", "queued", "executing")
 _OPEN, _TAKEN, _MADE = range(3)  # states; _MADE + row of the node whose action did it
 
@@ -46,11 +44,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Turn:
-    """When a node's turn began and ended, by the monotonic clock, and where: process and thread."""
+    """When a node's turn began and ended, by the monotonic clock, and in which thread.
+
+    The id of a thread is that of the system: the main thread of a process has that of the process.
+    """
 
     begun_ns: int
     ended_ns: int
-    pid: int
     thread: int
 
 
@@ -91,7 +91,6 @@ class Board:
     def begin(self, name: str) -> None:
         """Say that this thread begins the turn of a node."""
         start = self._start(name)
-        self._cells[start + _PID] = os.getpid()
         self._cells[start + _THREAD] = threading.get_native_id()
         self._cells[start + _ENDED_NS] = 0
         self._cells[start + _BEGUN_NS] = time.monotonic_ns()
@@ -103,8 +102,8 @@ class Board:
     def turn(self, name: str) -> Turn | None:
         """Return a node's turn, None until it is over."""
         start = self._start(name)
-        begun, ended, pid, thread = self._cells[start + _BEGUN_NS : start + _CELLS]
-        return Turn(begun, ended, pid, thread) if ended else None
+        begun, ended, thread = self._cells[start + _BEGUN_NS : start + _CELLS]
+        return Turn(begun, ended, thread) if ended else None
 
     def take(self, name: str) -> str | None:
         """Take up a node; return the node whose action has made it in this run, if any."""

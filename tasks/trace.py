@@ -1,7 +1,8 @@
 """A picture in time of the last build, `build/trace.json`: opens in Perfetto (ui.perfetto.dev).
 
-Trace Event format: a complete event ("X") for each node, on the lane of the process and thread
-that its action ran in, instants ("i") for warnings and failures. Times are microseconds since the
+Trace Event format: a complete event ("X") for each node, on the lane of the thread that its action
+ran in, whose id is that of the process where each worker is one; instants ("i") for warnings and
+failures. All lanes are threads of one process, since Perfetto folds each process away. Times are microseconds since the
 run began. Source: "Trace Event Format", Google, the JSON object format.
 """
 
@@ -36,7 +37,7 @@ class Trace:
         self._path = root / BUILD / TRACE
         self._board = board
         self._begun = begun_ns
-        self._main = (os.getpid(), threading.get_native_id())
+        self._pid, self._main = os.getpid(), threading.get_native_id()
         self._events: list[dict[str, Any]] = []
         self._lanes = {self._main: "doit"}
         self._reasons: dict[str, str] = {}
@@ -69,13 +70,13 @@ class Trace:
                 pass
 
     def _main_span(self, name: str, since_ns: int, args: dict[str, Any]) -> None:
-        turn = Turn(since_ns, time.monotonic_ns(), *self._main)
+        turn = Turn(since_ns, time.monotonic_ns(), self._main)
         self._complete(name, "run", turn, args)
 
     def _node(self, name: str, args: dict[str, Any]) -> None:
         turn = self._board.turn(name)
         if turn is not None:
-            self._lanes.setdefault((turn.pid, turn.thread), f"worker {len(self._lanes)}")
+            self._lanes.setdefault(turn.thread, f"worker {len(self._lanes)}")
             self._complete(name, name.partition(":")[0], turn, args)
 
     def _complete(self, name: str, category: str, turn: Turn, args: dict[str, Any]) -> None:
@@ -87,33 +88,33 @@ class Trace:
                 "ph": "X",
                 "ts": begun,
                 "dur": ended - begun,
-                "pid": turn.pid,
+                "pid": self._pid,
                 "tid": turn.thread,
                 "args": args,
             }
         )
 
     def _instant(self, name: str, text: str) -> None:
-        pid, thread = self._main
         moment = self._microseconds(time.monotonic_ns())
         args = {"message": redacted(text)}
         self._events.append(
             {"name": name, "cat": "run", "ph": "i", "ts": moment, "s": "g"}
-            | {"pid": pid, "tid": thread, "args": args}
+            | {"pid": self._pid, "tid": self._main, "args": args}
         )
 
     def _microseconds(self, moment_ns: int) -> int:
         return (moment_ns - self._begun) // 1000
 
     def _metadata(self) -> Iterator[dict[str, Any]]:
-        """Name processes and threads, and keep them in the order in which they came."""
-        processes: dict[int, str] = {}
-        for (pid, _), name in self._lanes.items():
-            processes.setdefault(pid, name)
-        for number, (pid, name) in enumerate(processes.items()):
-            yield from _lane("process", name, number, pid, pid)
-        for number, ((pid, thread), name) in enumerate(self._lanes.items()):
-            yield from _lane("thread", name, number, pid, thread)
+        """Name the process and its lanes, and keep them in the order in which they came."""
+        names: list[tuple[str, int, dict[str, Any]]] = [
+            ("process_name", self._main, {"name": "doit"})
+        ]
+        for number, (thread, name) in enumerate(self._lanes.items()):
+            names.append(("thread_name", thread, {"name": name}))
+            names.append(("thread_sort_index", thread, {"sort_index": number}))
+        for about, thread, args in names:
+            yield {"name": about, "ph": "M", "pid": self._pid, "tid": thread, "args": args}
 
     def _write(self) -> None:
         """Replace the trace of the build before, at once."""
@@ -125,9 +126,3 @@ class Trace:
         temporary = self._path.with_name(f"{TRACE}.{os.getpid()}.tmp")
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(self._path)
-
-
-def _lane(what: str, name: str, number: int, pid: int, thread: int) -> Iterator[dict[str, Any]]:
-    """Name a process or a thread, and give it its place."""
-    for about, args in (("name", {"name": name}), ("sort_index", {"sort_index": number})):
-        yield {"name": f"{what}_{about}", "ph": "M", "pid": pid, "tid": thread, "args": args}

@@ -1,4 +1,5 @@
 import os
+import threading
 
 import pytest
 
@@ -63,3 +64,21 @@ def test_turns() -> None:
     assert board.take("a") == "b"
     assert board.is_open("c")
     assert not board.is_made("c")
+
+
+def test_when_and_where_a_turn_was() -> None:
+    board = Board(["a", "b"])
+    board.begin("a")
+    assert board.turn("a") is None
+    child = os.fork()
+    if not child:
+        board.begin("b")
+        board.end("b")
+        os._exit(0)
+    os.waitpid(child, 0)
+    board.end("a")
+    first, second = board.turn("a"), board.turn("b")
+    assert first is not None
+    assert second is not None
+    assert first.begun_ns < second.begun_ns <= second.ended_ns < first.ended_ns
+    assert (first.thread, second.thread) == (threading.get_native_id(), child)

@@ -105,6 +105,15 @@ class Board:
         begun, ended, thread = self._cells[start + _BEGUN_NS : start + _CELLS]
         return Turn(begun, ended, thread) if ended else None
 
+    def at_work(self, thread: int) -> str | None:
+        """Return the node whose turn a thread has begun and not ended."""
+        for name in self._names:
+            start = self._start(name)
+            begun, ended, where = self._cells[start + _BEGUN_NS : start + _CELLS]
+            if begun and not ended and where == thread:
+                return name
+        return None
+
     def take(self, name: str) -> str | None:
         """Take up a node; return the node whose action has made it in this run, if any."""
         start = self._start(name)

@@ -204,7 +204,7 @@ def run_node(current: Session, node: Node) -> dict[str, Any] | TaskFailed:
     if lacking is not None:
         text, _, hint = lacking.partition("\nhint: ")
         return NodeFailed(Failed(node.name, text, hint=hint or None, again=_again(node)))
-    log = current.workspace.root / BUILD / LOGS / (node.name.replace(":", "/") + ".log")
+    log = _log_of(current.workspace, node)
     current.board.begin(node.name)
     try:
         # threads share the streams of their process: what they write cannot be told apart
@@ -277,6 +277,20 @@ def _failed(node: Node, text: str, hint: str | None, log: Path) -> NodeFailed:
     except OSError:  # the disk may be what failed
         return NodeFailed(failure)
     return NodeFailed(replace(failure, log=os.path.relpath(log)))
+
+
+def lost(workspace: Workspace, node: Node, text: str, hint: str) -> NodeFailed:
+    """Return the failure of a node whose process is no more; its last words are in its log."""
+    log = _log_of(workspace, node)
+    place = os.path.relpath(log) if log.exists() else None
+    output = last_lines(log, SHOWN)
+    return NodeFailed(
+        Failed(node.name, text, hint=hint, output=output, log=place, again=_again(node))
+    )
+
+
+def _log_of(workspace: Workspace, node: Node) -> Path:
+    return workspace.root / BUILD / LOGS / (node.name.replace(":", "/") + ".log")
 
 
 def _again(node: Node) -> str:

@@ -6,15 +6,18 @@ and the plan announced; after each node, its success is in the database.
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from queue import Empty
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from doit.exceptions import InvalidCommand, UnmetDependency
+from doit.exceptions import InvalidCommand, InvalidTask, UnmetDependency
 from doit.runner import ERROR, MRunner, MThreadRunner, Runner
 
 from cache.digest import parse
@@ -23,7 +26,7 @@ from tasks import provenance
 from tasks.action_output import written_to
 from tasks.assess import NOT_CACHED, State
 from tasks.durations import durations
-from tasks.graph import LOGS, message
+from tasks.graph import DEFECT, LOGS, lost, message
 from tasks.session import Session
 from tasks.state import ACTION, DISTRUSTED, DURATION, MADE, NOTICES, to_run_again
 from tasks.workspace import BUILD, sweep
@@ -31,6 +34,8 @@ from tasks.workspace import BUILD, sweep
 if TYPE_CHECKING:
     from tasks.interruption import Interruption
 
+PATIENCE = 1.0  # seconds until it is looked whether all workers are there
+MEMORY = "if memory ran out, run fewer nodes at a time: doit -n 1"
 THREADS_LOG = "threads.log"  # what actions in threads write: whose it is cannot be told
 
 
@@ -235,13 +240,42 @@ class ProcessRunner(NodeRunner, MRunner):  # type: ignore[misc]  # doit has no t
         from tasks.interruption import held  # noqa: PLC0415  (as above)
 
         with held():
-            return list(super()._run_start_processes(job_q, result_q))
+            workers = list(super()._run_start_processes(job_q, result_q))
+        result_q.get = partial(self._next_result, result_q.get, workers)
+        return workers
+
+    def _next_result(self, get: Callable[..., Any], workers: list[Any]) -> Any:
+        """Return what a worker says next, for which doit would wait forever if one was killed.
+
+        Raises InvalidTask if one was; the node that it ran has failed.
+        """
+        while True:
+            try:
+                return get(timeout=PATIENCE)
+            except Empty:
+                for worker in workers:
+                    if worker.exitcode:
+                        self._lost(worker)
+
+    def _lost(self, worker: Any) -> NoReturn:
+        how = f"with exit code {worker.exitcode}"
+        if worker.exitcode < 0:
+            how = f"by {signal.Signals(-worker.exitcode).name}"
+        name = self.session.board.at_work(worker.pid)
+        if name is not None:
+            hint = MEMORY if -worker.exitcode == signal.SIGKILL else DEFECT
+            text = f"the process that it ran in was ended {how}"
+            workspace = self.session.workspace
+            failed = lost(workspace, workspace.graph.nodes[name], text, hint)
+            self.reporter.add_failure(self.tasks[name], failed)
+        raise InvalidTask(f"a worker was ended {how}, and the run with it")
 
     def execute_task_subprocess(self, job_q: Any, result_q: Any, reporter_class: Any) -> None:
         """Run tasks in a child until there are no more, or the parent is gone."""
         from tasks.interruption import end_with, let_worker_be_interrupted  # noqa: PLC0415  (as above)
 
         let_worker_be_interrupted()
+        faulthandler.enable(2)  # a crash of native code says in the node's log where it was
         threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
         try:
             super().execute_task_subprocess(job_q, result_q, reporter_class)

@@ -70,6 +70,7 @@ def test_when_and_where_a_turn_was() -> None:
     board = Board(["a", "b"])
     board.begin("a")
     assert board.turn("a") is None
+    assert board.at_work(threading.get_native_id()) == "a"
     child = os.fork()
     if not child:
         board.begin("b")
@@ -77,6 +78,7 @@ def test_when_and_where_a_turn_was() -> None:
         os._exit(0)
     os.waitpid(child, 0)
     board.end("a")
+    assert board.at_work(threading.get_native_id()) is None
     first, second = board.turn("a"), board.turn("b")
     assert first is not None
     assert second is not None

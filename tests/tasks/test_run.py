@@ -221,6 +221,25 @@ def test_a_missing_program_is_told_before_any_work(
     assert project.doit("step:c") == 0
 
 
+@pytest.mark.parametrize(("signum", "hint"), [(9, "if memory ran out"), (10, "a defect of Olmill")])
+def test_a_worker_that_is_killed_fails_its_node(
+    project: Project, capsys: pytest.CaptureFixture[str], signum: int, hint: str
+) -> None:
+    code = project.root / "toyactions/concat.py"
+    whole = code.read_text()
+    killed = f"    if params['text'] == 'B':\n        import os; os.write(2, b'last words'); os.kill(os.getpid(), {signum})\n"
+    code.write_text(whole.replace("    text = params", killed + "    text = params"))
+    assert project.doit("-n", "2") == 2
+    shown = capsys.readouterr().err
+    name = {9: "SIGKILL", 10: "SIGUSR1"}[signum]
+    assert f"  the process that it ran in was ended by {name}\n  | last words\n" in shown
+    assert hint in shown
+    assert f"error: a worker was ended by {name}, and the run with it" in shown
+    code.write_text(whole)
+    assert project.doit("-n", "2") == 0
+    assert project.contents()["d"] == "DBA1C"
+
+
 def test_failures_are_not_remembered(project: Project) -> None:
     project.steps["b"] = Step("B", ["a"], fail=True)
     project.doit("--continue")

@@ -71,22 +71,21 @@ def open_session(root: Path, environment: Environment | None = None) -> Session:
         trust = chosen_trust(matrix.trust, environment)
         store = open_store(cache_directory(environment), remote, environment, trust)
         current = session(root, plan(matrix), store, matrix=matrix)
-        use_cluster(current, environment)
+        current.environment = environment
+        use_cluster(current)
     except (BuildError, CacheError, OlmoError) as error:
         raise InvalidDodoFile(annotated(message(error), environment, path)) from None
     return current
 
 
-def use_cluster(
-    current: Session, environment: Environment = os.environ, option: str | None = None
-) -> None:
+def use_cluster(current: Session, option: str | None = None) -> None:
     """Have the cluster run actions that `--remote-executor`, the environment or the matrix names.
 
     Where no remote cache is named, it is that, too.
 
     Raises CacheError for an address that is none.
     """
-    matrix = current.matrix
+    matrix, environment = current.matrix, current.environment
     settings = matrix.cluster if matrix else cluster.ClusterSettings()
     found = cluster.cluster_of(cluster.chosen(settings, environment, option), environment)
     current.workspace = replace(current.workspace, cluster=found)

@@ -28,7 +28,8 @@ class Session:
     those that can be made in batches. Both, and `board`, are set before any worker is forked.
     `wanted` are the nodes whose files are to be in place. With `cached_only` nothing may be built.
     `threads` tells whether nodes run in threads of one process.
-    `rebuild` are the nodes that run again whatever is known, with the reason.
+    `rebuild` are the nodes that run again whatever is known, with the reason. `environment` has the
+    variables that the session was opened with, secrets among them.
     """
 
     workspace: Workspace
@@ -43,6 +44,7 @@ class Session:
     selected: tuple[str, ...] = ()
     batch_records: Mapping[str, Record | None] = field(default_factory=dict)
     board: Board = field(default_factory=lambda: Board(()))
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def begin(
         self,

@@ -10,7 +10,7 @@ import pytest
 
 from cache.credentials import Credentials
 from cache.http_transport import HttpTransport
-from tasks.graph import open_session
+from tasks.graph import open_session, use_cluster
 from tests.cache.signers import SEED
 
 MATRIX = """
@@ -26,6 +26,7 @@ targets = ["linux-x86_64-cpu"]
 SECRETS = {
     "OLMILL_SIGNING_KEY": base64.b64encode(SEED).decode(),
     "OLMILL_REMOTE_CACHE_TOKEN": "hunter2",
+    "OLMILL_REMOTE_EXECUTOR_TOKEN": "hunter3",
 }
 
 
@@ -40,11 +41,13 @@ def test_programs_that_actions_run_inherit_no_secrets(
     }
     for name, value in {**SECRETS, **others}.items():
         monkeypatch.setenv(name, value)
-    shared = open_session(tmp_path).workspace.shared
+    session = open_session(tmp_path)
+    shared = session.workspace.shared
     script = "import os; print(*os.environ.values())"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout
     assert not any(secret.encode() in told for secret in SECRETS.values())
     assert not SECRETS.keys() & os.environ.keys()
+    assert not any(secret in repr(session) for secret in SECRETS.values())
     assert shared.trust.signer is not None
     assert shared.trust.signer.builder == "ci"
     assert shared.remote is not None
@@ -52,3 +55,7 @@ def test_programs_that_actions_run_inherit_no_secrets(
     assert isinstance(transport, HttpTransport)
     expected = Credentials(SECRETS["OLMILL_REMOTE_CACHE_TOKEN"]).authorization("localhost")
     assert transport._authorization == expected
+    use_cluster(session, "grpc://localhost")
+    assert session.workspace.cluster is not None
+    connection = session.workspace.cluster.executor._connection
+    assert connection.metadata == (("authorization", "Bearer hunter3"),)

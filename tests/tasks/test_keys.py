@@ -1,13 +1,16 @@
 """What is in a key."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cache.digest import Digest, of_bytes
 from cache.local import LocalStore
 from cache.tiered import TieredStore
+from tasks.differences import differences
 from tasks.errors import BuildError
 from tasks.graph import session
 from tasks.keys import Keyed, fields
@@ -75,3 +78,26 @@ def test_fields_name_every_part(project: Project) -> None:
         "code toyactions/__init__.py",
         "code toyactions/concat.py",
     }
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"action": "toyactions.batched"}, "action"),
+        ({"params": '{"text":"b"}'}, "parameter text"),
+        ({"params": '{"text":"a","keep":1}'}, "parameter keep"),
+        ({"inputs": (Selection("p", ("*",), "other"),)}, "input other/x"),
+        ({"programs": (("nvcc", "13"),)}, "tool nvcc"),
+        ({"platform": (("os", "linux"),)}, "platform os"),
+    ],
+)
+def test_what_changes_the_key_has_a_field(
+    project: Project, change: Mapping[str, Any], field: str
+) -> None:
+    """So that `doit why` can name it."""
+    node = Node("n", "toyactions.concat", '{"text":"a"}', (Selection("p", ("*",), "in"),), "n")
+    changed = replace(node, **change)
+    keys = project.session().keys
+    before, after = (keys.keyed(one, lambda _: {"x": ONE}) for one in (node, changed))
+    assert before.key != after.key
+    assert field in {one.field for one in differences(fields(before), fields(after))}

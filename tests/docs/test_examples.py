@@ -32,7 +32,7 @@ from tests.cache.servers import NGINX_CONFIG
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]*)(#[^)\s]*)?\)")
-LANGUAGES = {"", "console", "js", "nginx", "python", "sh", "text", "toml", "yaml"}
+LANGUAGES = {"", "console", "dockerfile", "js", "nginx", "python", "sh", "text", "toml", "yaml"}
 MATRICES = (ROOT / "matrix.toml", ROOT / "examples" / "release" / "matrix.toml")
 # Programs of the system, whose options are not ours to check.
 OTHERS = {"base64", "export", "head", "jq", "openssl", "printf", "rm", "sort", "tail"}

@@ -162,7 +162,15 @@ def _interrupted(n: Newcomer) -> tuple[int, str]:
 
     n.write().patch.setattr("tasks.actions.inspect.run", interrupt)
     n.store = n.root / "store"
-    return n.doit("download")
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    n.patch.setattr(os, "_exit", leave)  # an interrupted run ends its process, here the tests'
+    with pytest.raises(SystemExit) as ended:
+        n.doit("download")
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, n.capture.readouterr().err
 
 
 def _variable(n: Newcomer, name: str, value: str) -> Newcomer:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -109,6 +110,8 @@ class Run(Explained, cmd_run.Run):  # type: ignore[misc]  # doit has no type inf
             _without_dependencies(self.control)
         if remote_executor is not None:
             use_cluster(session, option=remote_executor)
+        if require_cached:  # and it builds nowhere else, either
+            session.workspace = replace(session.workspace, cluster=None)
         session.workspace.shared.required = require_remote
         shared = session.workspace.shared
         forks = not (num_process and shared.reads) or shared.remote is None or shared.remote.forks

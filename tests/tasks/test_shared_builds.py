@@ -272,6 +272,7 @@ def test_what_is_lost_during_a_run_that_may_build_nothing_is_not_built(
         blob.chmod(0o644)
         blob.write_bytes(bytes(blob.stat().st_size))
     two.runs()
-    assert two.doit("--require-cached") == 1
+    nowhere = ("--remote-executor", "grpc://127.0.0.1:1")  # it is not asked, either
+    assert two.doit("--require-cached", *nowhere) == 1
     assert "the cache lost its result meanwhile" in capsys.readouterr().err
     assert two.runs() == 0

@@ -62,7 +62,7 @@ def running(
             command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment
         )
     try:
-        for _ in range(1000):
+        for _ in range(3000):
             assert process.poll() is None, log.read_text()
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 break

@@ -276,3 +276,24 @@ def test_what_is_lost_during_a_run_that_may_build_nothing_is_not_built(
     assert two.doit("--require-cached", *nowhere) == 1
     assert "the cache lost its result meanwhile" in capsys.readouterr().err
     assert two.runs() == 0
+
+
+def test_two_processes_of_a_machine_and_another_machine_at_once(
+    server: Server, machine: Machine
+) -> None:
+    """Two projects of one machine share its cache: each node is executed once for both of them."""
+    server.clear()
+    one, other = (machine(name, server.address, writes=True) for name in ("one", "other"))
+    beside = Project(one.root.parent / "beside", one.cache, dict(STEPS))
+    (beside.source / "one.txt").write_text("1")
+    processes = [start(project, server.address) for project in (one, beside, other)]
+    for process in processes:
+        _, shown = process.communicate()
+        assert process.returncode == 0, shown
+    assert one.runs() + beside.runs() <= len(STEPS)
+    assert other.runs() <= len(STEPS)
+    three = machine("three", server.address)
+    three.doit()
+    assert three.executed() == set()
+    made = {project.output("d").read_bytes() for project in (one, beside, other, three)}
+    assert len(made) == 1

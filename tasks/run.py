@@ -68,6 +68,15 @@ class Run(Explained, cmd_run.Run):  # type: ignore[misc]  # doit has no type inf
         NO_DIST,
     )
 
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Parse and execute; what was wrong with the command is annotated in GitHub Actions."""
+        try:
+            return int(super().parse_execute(in_args))
+        except InvalidCommand as error:
+            if not in_github(os.environ):
+                raise
+            raise InvalidCommand(annotated(str(error), os.environ)) from None
+
     def execute(self, params: Any, args: Any) -> int:
         """Run; an interruption ends with 128 and the number of its signal, and keeps what is done."""
         try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import errno
 import re
+import signal
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -48,6 +50,9 @@ class Explained:
             if error.errno not in _REFUSALS:
                 raise
             raise InvalidCommand(message(unavailable(error, "", store=False))) from None
+        except KeyboardInterrupt:
+            sys.stderr.write("\ninterrupted\n")
+            return 128 + signal.SIGINT
 
 
 def suggestion(name: str, known: Iterable[str], otherwise: str) -> str:

@@ -444,3 +444,22 @@ def test_a_run_that_may_build_nothing_says_what_it_would_build(
     assert project.executed() == set()
     assert project.doit("--require-cached", "-a") == 3
     assert "asked to run again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["plan", "status", "check", "run"])
+def test_ctrl_c_before_anything_runs_is_one_line(
+    project: Project,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tasks.session.Session.decide", interrupt)
+    monkeypatch.setattr("tasks.commands.check.compare", interrupt)
+    assert project.doit(command, "step:a") == 130
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0] == ""
+    assert shown[1].startswith("interrupted")
+    assert len(shown) == 2

@@ -2,7 +2,7 @@
 
 Trace Event format: a complete event ("X") for each node, on the lane of the thread that its action
 ran in, whose id is that of the process where each worker is one; instants ("i") for warnings and
-failures. All lanes are threads of one process, since Perfetto folds each process away. Times are microseconds since the
+failures. All lanes are threads of one process, which is one row to unfold. Times are microseconds since the
 run began. Source: "Trace Event Format", Google, the JSON object format.
 """
 

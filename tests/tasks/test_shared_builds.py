@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -265,8 +266,12 @@ def test_what_is_lost_during_a_run_that_may_build_nothing_is_not_built(
     http: Server, machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     http.clear()
-    machine("one", http.address, writes=True).doit()
-    two = machine("two", http.address)
+    one, two = machine("one", http.address, writes=True), machine("two", http.address)
+    for project in (one, two):
+        project.steps = {name: replace(step, remote=True) for name, step in STEPS.items()}
+        actions = project.root / "toyactions"
+        shutil.copyfile(actions / "concat.py", actions / "distant.py")
+    one.doit()
     cas = http.files / "cas"
     for blob in cas.iterdir():  # the presence of blobs is asked for, their bytes are not
         blob.chmod(0o644)

@@ -2,10 +2,12 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
-from tests.clone import Clone, clone
+from tests.clone import ROOT, Clone, clone
 from tests.schemas import check
 
 MATRIX = """
@@ -53,6 +55,19 @@ def test_the_table_says_how_each_library_was_verified(project: Clone) -> None:
 def test_chat_answers_on_the_standard_output(project: Clone) -> None:
     done = project.doit("chat", "olmo-tiny", "--prompt", "What day comes after Monday?")
     assert (done.returncode, done.stdout) == (0, "Tuesday\n")
+
+
+def test_the_python_of_the_readme_answers(project: Clone) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", script.replace("ctx512", "ctx256")],
+        cwd=project.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "cold"), done.stderr
 
 
 def test_chat_with_another_build(project: Clone) -> None:

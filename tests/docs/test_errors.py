@@ -15,7 +15,6 @@ import os
 import re
 import resource
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -108,6 +107,7 @@ class Newcomer:
             text=True,
             check=False,
             preexec_fn=limited,
+            start_new_session=True,  # what ends a run ends all that is of it
         )
         return done.returncode, done.stderr
 
@@ -156,21 +156,18 @@ def _index(n: Newcomer) -> tuple[int, str]:
     return n.without(WEIGHTS).write().doit("convert")
 
 
+INTERRUPT = """
+import signal, sys
+from doit.doit_cmd import DoitMain
+from tasks.actions import inspect
+inspect.run = lambda *_: signal.raise_signal(signal.SIGINT)
+sys.exit(DoitMain().run(["download"]))
+"""
+
+
 def _interrupted(n: Newcomer) -> tuple[int, str]:
-    def interrupt(*_: object) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    n.write().patch.setattr("tasks.actions.inspect.run", interrupt)
     n.store = n.root / "store"
-
-    def leave(code: int) -> None:
-        raise SystemExit(code)
-
-    n.patch.setattr(os, "_exit", leave)  # an interrupted run ends its process, here the tests'
-    with pytest.raises(SystemExit) as ended:
-        n.doit("download")
-    assert isinstance(ended.value.code, int)
-    return ended.value.code, n.capture.readouterr().err
+    return n.write().run(sys.executable, "-c", INTERRUPT)
 
 
 def _variable(n: Newcomer, name: str, value: str) -> Newcomer:

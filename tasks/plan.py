@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from olmo.errors import OlmoError
@@ -91,6 +92,10 @@ def plan(matrix: Matrix, find: Find = find) -> Graph:
     """
     nodes: dict[str, Node] = {}
     sources: dict[str, Source] = {}
+    find = cache(find)
+    targets = {
+        name: json.loads(matrix.targets[name].to_json()) for name in {r.target for r in matrix.rows}
+    }
     for row in matrix.rows:
         model = matrix.models[row.model]
         for source in _sources(model):
@@ -99,9 +104,15 @@ def plan(matrix: Matrix, find: Find = find) -> Graph:
             sources[WASM_SOURCES.name] = WASM_SOURCES
         found = {tool: find(tool) for tool in way(matrix.targets[row.target]).tools}
         sources.update((tool.name, tool) for tool in found.values() if isinstance(tool, Source))
-        for node in _row_nodes(matrix, row, model, found):
+        for node in _row_nodes(matrix, row, model, found, targets[row.target]):
             nodes.setdefault(node.name, node)
     return graph(nodes.values(), sources.values())
+
+
+@cache
+def _quantized(name: str) -> Mapping[str, Any]:
+    """Return what keys say of a quantization."""
+    return QUANTIZATIONS[name].to_json()
 
 
 def package_of(row: Row) -> str:
@@ -173,7 +184,11 @@ def _sources(model: Model) -> list[Source]:
 
 
 def _row_nodes(
-    matrix: Matrix, row: Row, model: Model, found: Mapping[str, Source | Missing]
+    matrix: Matrix,
+    row: Row,
+    model: Model,
+    found: Mapping[str, Source | Missing],
+    described: Mapping[str, Any],
 ) -> list[Node]:
     target = matrix.targets[row.target]
     download = f"download:{row.model}"
@@ -187,9 +202,9 @@ def _row_nodes(
     checkpoint = f"source:{model.name}" if model.path else download
     library = library_name(row, target.suffix)
     directory = release_directory(row)
-    quantized = QUANTIZATIONS[row.quantization].to_json()
+    quantized = _quantized(row.quantization)
     library_params = {
-        "target": json.loads(target.to_json()),
+        "target": described,
         "system_lib_prefix": symbol_prefix(row.model, row.quantization)
         if target.suffix == ".tar"
         else None,

@@ -40,7 +40,8 @@ def estimate(
     """Estimate a run of what was decided, given the seconds that nodes took before."""
     stale = [name for name, one in decided.items() if one.state is State.STALE]
     waiting = [name for name, one in decided.items() if one.state is State.WAITING]
-    most = [name for name in decided if name in {*stale, *waiting}]  # producers first
+    built = {*stale, *waiting}
+    most = [name for name in decided if name in built]  # producers first
     return Estimate(
         jobs,
         _span(graph, stale, seconds, jobs),

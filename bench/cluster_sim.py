@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # in place of bench/, which has a cache.py
 
 from olmo.quantizations import QUANTIZATIONS  # noqa: E402  (after the path is set)
-from tasks.matrix import parse  # noqa: E402  (as above)
+from tasks.configuration.matrix import parse  # noqa: E402  (as above)
 from tasks.node import Graph, Node, producers  # noqa: E402  (as above)
 from tasks.plan import plan  # noqa: E402  (as above)
 from tasks.verification import Missing  # noqa: E402  (as above)

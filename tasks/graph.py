@@ -20,22 +20,23 @@ from doit.exceptions import InvalidDodoFile, TaskFailed
 from cache.errors import CacheError, unavailable
 from cache.tiered import TieredStore
 from olmo.errors import OlmoError
-from tasks import cluster, provenance
-from tasks import matrix as matrix_file
 from tasks.action_output import last_lines, written_to
-from tasks.annotations import annotated
 from tasks.checker import ContentChecker
+from tasks.configuration import cluster
+from tasks.configuration import matrix as matrix_file
+from tasks.configuration.remote_cache import TOKEN, RemoteCache, chosen, open_store
+from tasks.configuration.trust import SIGNING_KEY, chosen_trust
+from tasks.display.annotations import annotated
+from tasks.display.events import Failed
+from tasks.display.reporter import NodeReporter
 from tasks.errors import BuildError
-from tasks.events import Failed
 from tasks.keys import Keys, fields
 from tasks.node import Graph, Node, producers
 from tasks.plan import PACKAGE, plan
 from tasks.realise import realise
-from tasks.remote_cache import TOKEN, RemoteCache, chosen, open_store
-from tasks.reporter import NodeReporter
+from tasks.releasing import provenance
 from tasks.session import Session
 from tasks.state import ACTION, DISTRUSTED, DURATION, MADE, NOTICES
-from tasks.trust import SIGNING_KEY, chosen_trust
 from tasks.workspace import BUILD, STATE, Workspace, receipt_hash, receipt_path, remove
 
 LOGS = "logs"

@@ -11,7 +11,7 @@ from olmo.json_file import read_json
 from olmo.quantizations import QUANTIZATIONS
 from olmo.verification.memory import check_memory
 from tasks.assess import State
-from tasks.models import Model
+from tasks.configuration.models import Model
 from tasks.session import Session
 from tasks.workspace import BUILD
 

@@ -18,10 +18,10 @@ from olmo.quantizations import QUANTIZATIONS
 from olmo.target import Target, symbol_prefix
 from olmo.toolchains.toolchain import PROGRAMS, tools
 from olmo.wasm.native import NATIVE
-from tasks.matrix import Matrix
-from tasks.models import Model
+from tasks.configuration.matrix import Matrix
+from tasks.configuration.models import Model
+from tasks.configuration.release import Devices, Row
 from tasks.node import Choice, Graph, Node, Selection, Source, canonical_json, graph
-from tasks.release import Devices, Row
 from tasks.verification import CHECK, HERMETIC, Find, Missing, find, way
 
 PACKAGE = "package"  # the kind of what finishes a row

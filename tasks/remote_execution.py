@@ -16,7 +16,7 @@ from cache.action import ActionResult
 from cache.digest import Digest, of_bytes
 from cache.errors import CorruptBlob
 from cache.tiered import TieredStore
-from tasks.cluster import Cluster
+from tasks.configuration.cluster import Cluster
 from tasks.errors import BuildError
 from tasks.keys import CODE, INPUTS, Input, Keyed, tools_json
 from tasks.normalise import normalise

@@ -18,13 +18,13 @@ from doit.task import Stream
 
 from cache.errors import CacheError
 from tasks.action_output import apart
-from tasks.annotations import annotated, in_github
 from tasks.commands.explained import Explained
+from tasks.display.annotations import annotated, in_github
+from tasks.display.wording import INTERRUPTED
 from tasks.errors import BuildError
 from tasks.graph import message, use_cluster
 from tasks.runners import runner_class
 from tasks.session import Session
-from tasks.wording import INTERRUPTED
 
 REQUIRE_REMOTE = {
     "name": "require_remote",

@@ -22,11 +22,11 @@ from doit.runner import ERROR, MRunner, MThreadRunner, Runner
 
 from cache.digest import parse
 from cache.errors import CacheError
-from tasks import provenance
 from tasks.action_output import written_to
 from tasks.assess import NOT_CACHED, State
 from tasks.durations import durations
 from tasks.graph import DEFECT, LOGS, lost, message
+from tasks.releasing import provenance
 from tasks.session import Session
 from tasks.state import ACTION, DISTRUSTED, DURATION, MADE, NOTICES, to_run_again
 from tasks.workspace import BUILD, sweep

@@ -9,9 +9,9 @@ from typing import Any
 from cache.digest import Digest
 from tasks.assess import Assessment, Record, State, assess, assess_one
 from tasks.board import Board
+from tasks.configuration.matrix import Matrix
 from tasks.errors import BuildError
 from tasks.keys import Keyed, Keys
-from tasks.matrix import Matrix
 from tasks.node import Node, producers
 from tasks.plan import DIST
 from tasks.realise import outputs_of

@@ -19,7 +19,7 @@ from cache.digest import Digest, of_bytes, parse
 from cache.local import LocalStore
 from cache.merkle import check_path
 from cache.tiered import TieredStore
-from tasks.cluster import Cluster
+from tasks.configuration.cluster import Cluster
 from tasks.errors import BuildError
 from tasks.node import Graph, Node, Selection, Source, canonical_json
 

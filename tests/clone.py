@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.event_log import executed
+from tasks.display.event_log import executed
 
 ROOT = Path(__file__).resolve().parents[1]
 PUB_A = ROOT / "tests" / "golden" / "pub-a"

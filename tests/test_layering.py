@@ -21,16 +21,16 @@ DOIT = {
 OLMO_OUTSIDE_ACTIONS = {
     "tasks/commands/",
     "tasks/graph.py",  # errors
-    "tasks/matrix.py",  # the tables of names that a matrix may use
+    "tasks/configuration/matrix.py",  # the tables of names that a matrix may use
     "tasks/memory.py",
-    "tasks/mistakes.py",  # the suggestion for a misspelt name
-    "tasks/models.py",
+    "tasks/configuration/mistakes.py",  # the suggestion for a misspelt name
+    "tasks/configuration/models.py",
     "tasks/plan.py",
-    "tasks/publication.py",
-    "tasks/release.py",
+    "tasks/configuration/publication.py",
+    "tasks/configuration/release.py",
     "tasks/site.py",
     "tasks/report/",
-    "tasks/table.py",  # the vocabulary of verification
+    "tasks/display/table.py",  # the vocabulary of verification
     "tasks/verification.py",
     "tasks/verification_tools.py",
 }
@@ -80,7 +80,7 @@ NETWORK = {
     "cache/s3_transport.py",
     "cache/timed_socket.py",
     "tasks/commands/serve.py",
-    "tasks/repository.py",  # uploads to the Hub
+    "tasks/releasing/repository.py",  # uploads to the Hub
     "tasks/report/elements.py",  # escapes addresses
 }
 PRINTING = {"tasks/actions/__main__.py", "tasks/commands/", "olmo/embedded/train.py"}
@@ -96,7 +96,7 @@ STREAMS = {  # sys.stdout and sys.stderr
 }
 ENVIRONMENT = {
     "tasks/graph.py",
-    "tasks/reporter.py",
+    "tasks/display/reporter.py",
     "tasks/run.py",  # whether CI wants annotations
     "olmo/cli.py",
     "olmo/toolchains/cuda.py",  # where nvcc finds the host's compiler

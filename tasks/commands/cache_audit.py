@@ -11,9 +11,9 @@ from cache import signing
 from cache.errors import CacheError
 from cache.trust import Trust, Verdict
 from tasks.commands.node_command import JSON, NodeCommand
+from tasks.display.table import render
 from tasks.graph import message
 from tasks.session import Session
-from tasks.table import render
 
 HERE, REMOTE = "here", "remote"
 NOT_BUILT = "not built"

@@ -12,13 +12,13 @@ from doit.exceptions import InvalidCommand
 from cache.collection import Doomed, Limits, collect
 from cache.errors import CacheError
 from cache.survey import survey
-from tasks.amounts import age_text, parse_age, parse_size, size_text
 from tasks.commands.node_command import JSON, NodeCommand
+from tasks.display.amounts import age_text, parse_age, parse_size, size_text
+from tasks.display.table import render
 from tasks.errors import BuildError
 from tasks.graph import message
 from tasks.projects import needs, nodes_by_key
 from tasks.session import Session
-from tasks.table import render
 
 
 class Gc(NodeCommand):

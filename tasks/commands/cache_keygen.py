@@ -12,10 +12,10 @@ from doit.exceptions import InvalidCommand
 from cache import signing
 from cache.errors import CacheError
 from tasks.commands.node_command import NodeCommand
+from tasks.configuration.mistakes import Mistakes, is_name
+from tasks.configuration.trust import SIGNING_KEY
 from tasks.graph import message
-from tasks.mistakes import Mistakes, is_name
 from tasks.session import Session
-from tasks.trust import SIGNING_KEY
 
 
 class Keygen(NodeCommand):

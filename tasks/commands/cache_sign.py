@@ -8,7 +8,7 @@ from cache import parallel
 from cache.digest import Digest
 from cache.tiered import TieredStore
 from tasks.commands.cache_transfer import Moved, Transfer
-from tasks.trust import SIGNING_KEY
+from tasks.configuration.trust import SIGNING_KEY
 
 
 class Sign(Transfer):

@@ -10,12 +10,12 @@ from doit.exceptions import InvalidCommand
 
 from cache.errors import CacheError
 from cache.survey import Survey, survey
-from tasks.amounts import age_text, size_text
 from tasks.commands.node_command import JSON, NodeCommand
+from tasks.display.amounts import age_text, size_text
+from tasks.display.table import render
 from tasks.graph import message
 from tasks.projects import nodes_by_key
 from tasks.session import Session
-from tasks.table import render
 
 UNKNOWN = "unknown"
 

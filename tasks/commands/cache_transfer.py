@@ -13,8 +13,8 @@ from doit.exceptions import InvalidCommand
 from cache.digest import Digest
 from cache.errors import CacheError
 from cache.tiered import TieredStore
-from tasks.amounts import size_text
 from tasks.commands.node_command import JSON, NodeCommand
+from tasks.display.amounts import size_text
 from tasks.graph import message
 from tasks.session import Session
 

@@ -11,8 +11,8 @@ from doit.exceptions import InvalidCommand
 from cache.errors import CacheError
 from cache.survey import survey
 from cache.verification import Verified, verify
-from tasks.amounts import size_text
 from tasks.commands.node_command import JSON, NodeCommand
+from tasks.display.amounts import size_text
 from tasks.graph import message
 from tasks.projects import nodes_by_key
 from tasks.session import Session

@@ -9,9 +9,9 @@ from doit.exceptions import InvalidCommand
 
 from olmo.errors import OlmoError, unknown
 from tasks.commands.node_command import NodeCommand
+from tasks.configuration.release import Row
 from tasks.graph import message
 from tasks.plan import DIST, library_name, release_directory
-from tasks.release import Row
 from tasks.session import Session
 
 

@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 
 from doit.exceptions import InvalidCommand
 
-from tasks.amounts import duration_text, size_text
 from tasks.assess import Assessment, State
 from tasks.commands.node_command import JSON, NodeCommand
+from tasks.display.amounts import duration_text, size_text
+from tasks.display.table import render
 from tasks.durations import durations
 from tasks.estimate import Estimate, Span, estimate
 from tasks.history import causes
 from tasks.session import Session
 from tasks.state import ACTION
-from tasks.table import render
 
 VERSION = 1  # of the JSON form, docs/plan.schema.json
 JOBS = {

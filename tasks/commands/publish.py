@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from doit.exceptions import InvalidCommand
 
 from olmo.verification.report import verified_text
-from tasks.amounts import size_text
 from tasks.commands.node_command import JSON, NodeCommand
 from tasks.commands.verify import row_mistakes, rows_of
+from tasks.configuration.publication import Publication
+from tasks.configuration.release import Row
+from tasks.display.amounts import size_text
 from tasks.errors import BuildError
 from tasks.graph import message
 from tasks.plan import package_of
-from tasks.publication import Publication
-from tasks.release import Row
+from tasks.releasing.repository_layout import files_of, is_owned
 from tasks.report.gather import cells
-from tasks.repository_layout import files_of, is_owned
 from tasks.session import Session
 
 if TYPE_CHECKING:
-    from tasks.repository import Change
+    from tasks.releasing.repository import Change
 
 
 class Publish(NodeCommand):
@@ -113,7 +113,7 @@ def look(session: Session, repositories: Mapping[str, list[Row]]) -> list[Change
 
     Raises BuildError if it cannot be reached, or refuses.
     """
-    from tasks import repository  # noqa: PLC0415  (loads the Hub's client)
+    from tasks.releasing import repository  # noqa: PLC0415  (loads the Hub's client)
 
     stat = session.workspace.store.stat
 
@@ -133,7 +133,7 @@ def send(
     changes: Iterable[Change],
 ) -> int:
     """Send changes, a repository after the other; the first failure is the end."""
-    from tasks import repository  # noqa: PLC0415  (loads the Hub's client)
+    from tasks.releasing import repository  # noqa: PLC0415  (loads the Hub's client)
 
     if not sys.stderr.isatty():
         repository.be_quiet()

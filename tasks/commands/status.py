@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from tasks.assess import State
 from tasks.commands.node_command import JSON, NodeCommand
+from tasks.display.table import release_table, render
 from tasks.report.gather import cells
 from tasks.report.json_form import cell_json
 from tasks.session import Session, record
-from tasks.table import release_table, render
 
 VERSION = 1  # of the JSON form, docs/status.schema.json
 

@@ -20,15 +20,15 @@ from cache.trust import Trust
 from olmo.errors import unknown
 from tasks.assess import State
 from tasks.commands.node_command import NodeCommand
+from tasks.configuration.release import Row
 from tasks.errors import BuildError
 from tasks.graph import message
 from tasks.node import Node
 from tasks.plan import DIST, PACKAGE, package_of
-from tasks.provenance import place, statement
-from tasks.release import Row
+from tasks.releasing.provenance import place, statement
+from tasks.releasing.statement import Statement, changes, differences, in_directory, read, unstated
 from tasks.run import Run
 from tasks.session import Session
-from tasks.statement import Statement, changes, differences, in_directory, read, unstated
 
 
 class Verify(NodeCommand):

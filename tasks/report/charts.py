@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from tasks.amounts import size_text
+from tasks.display.amounts import size_text
 from tasks.report.elements import element
 
 WIDTH = 358

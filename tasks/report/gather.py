@@ -13,10 +13,10 @@ from cache.digest import Digest
 from cache.errors import CacheError
 from olmo.verification.report import same_answers
 from tasks.assess import Assessment, Record, State, upstream
+from tasks.configuration.release import Row
 from tasks.node import producers
 from tasks.plan import DIST, convert_of, library_name, package_of, release_directory
-from tasks.provenance import place
-from tasks.release import Row
+from tasks.releasing.provenance import place
 from tasks.report.records import Conversion, conversion, verification
 from tasks.report.releases import Answers, Cell, CellState, FileRole, Release, Step
 from tasks.session import Session

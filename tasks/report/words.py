@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from tasks.amounts import duration_text, size_text
+from tasks.display.amounts import duration_text, size_text
 from tasks.report.releases import CELL_STATES, Cell, Release
 
 UNKNOWN = "unknown"

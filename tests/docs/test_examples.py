@@ -25,7 +25,7 @@ from doit.cmd_base import DodoTaskLoader
 from doit.doit_cmd import DoitMain
 
 from olmo import cli
-from tasks.matrix import KEYS, load, parse
+from tasks.configuration.matrix import KEYS, load, parse
 from tasks.plan import plan
 from tests.cache.servers import NGINX_CONFIG
 

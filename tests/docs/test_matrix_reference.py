@@ -13,8 +13,8 @@ import pytest
 
 from olmo import targets
 from olmo.configuration import conversation
-from tasks.matrix import KEYS, TABLES, TARGET_KEYS
-from tasks.mistakes import Key
+from tasks.configuration.matrix import KEYS, TABLES, TARGET_KEYS
+from tasks.configuration.mistakes import Key
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "matrix.md"
 MARK = re.compile(r"<!-- keys: (.*?) -->\n+(?:\|.*\n)*")

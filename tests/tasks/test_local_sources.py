@@ -13,9 +13,9 @@ from cache.digest import Digest
 from cache.local import LocalStore
 from cache.tiered import TieredStore
 from tasks.board import Board
+from tasks.configuration.matrix import load
 from tasks.errors import BuildError
 from tasks.keys import Keys
-from tasks.matrix import load
 from tasks.node import Node, Selection
 from tasks.plan import KERNEL_HOSTS, plan
 from tasks.realise import outputs_of, realise

@@ -8,7 +8,7 @@ import pytest
 
 from olmo.quantization import Encoding
 from olmo.quantizations import QUANTIZATIONS
-from tasks.matrix import Matrix, load
+from tasks.configuration.matrix import Matrix, load
 from tasks.node import Graph, producers
 from tasks.plan import KINDS, package_of, plan
 

@@ -12,9 +12,9 @@ from cache.tiered import TieredStore
 from olmo import targets
 from olmo.verification.emulator import DESCRIPTION, PACKAGES
 from tasks import verification
+from tasks.configuration.matrix import load
 from tasks.fingerprint import version
 from tasks.keys import Keys
-from tasks.matrix import load
 from tasks.node import Graph, Source
 from tasks.plan import plan
 from tasks.realise import outputs_of

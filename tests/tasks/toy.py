@@ -23,7 +23,7 @@ from cache.remote import RemoteStore
 from cache.tiered import TieredStore
 from cache.trust import Trust
 from tasks.board import Board
-from tasks.event_log import executed
+from tasks.display.event_log import executed
 from tasks.graph import doit_config, doit_tasks, session
 from tasks.node import Graph, Node, Selection, Source, canonical_json, graph
 from tasks.session import Session

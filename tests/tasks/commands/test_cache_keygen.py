@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cache import signing
-from tasks.mistakes import Mistakes
-from tasks.trust import chosen_trust, read_trust
+from tasks.configuration.mistakes import Mistakes
+from tasks.configuration.trust import chosen_trust, read_trust
 from tests.tasks.toy import Project
 
 Capture = pytest.CaptureFixture[str]

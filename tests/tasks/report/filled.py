@@ -16,8 +16,8 @@ from cache.digest import Digest
 from cache.local import LocalStore
 from cache.remote import RemoteStore
 from cache.tiered import TieredStore
+from tasks.configuration.matrix import load
 from tasks.graph import doit_config, doit_tasks, session
-from tasks.matrix import load
 from tasks.node import Node
 from tasks.plan import plan
 from tasks.realise import outputs_of

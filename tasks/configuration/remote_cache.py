@@ -1,0 +1,163 @@
+"""Which remote cache a build reads and writes: `[cache]` of the matrix, and the environment over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cache import signing
+from cache.connect import check_address, connect
+from cache.errors import CacheError
+from cache.local import LocalStore
+from cache.tiered import TieredStore
+from cache.trust import Trust
+from tasks.configuration.mistakes import Key, Mistakes
+from tasks.errors import BuildError
+
+if TYPE_CHECKING:
+    from cache.credentials import Credentials
+    from cache.remote import RemoteStore
+
+ADDRESS = "OLMILL_REMOTE_CACHE"
+READ = "OLMILL_REMOTE_CACHE_READ"
+WRITE = "OLMILL_REMOTE_CACHE_WRITE"
+TOKEN = "OLMILL_REMOTE_CACHE_TOKEN"  # noqa: S105  the name of a variable
+_SWITCHES = ("read", "write")
+_FILES = ("authority", "certificate", "key")
+
+KEYS: Mapping[str, Key] = {
+    "remote": Key(
+        "URL",
+        "`http://`, `https://` (Bazel's HTTP cache: nginx, bazel-remote); `grpc://`, `grpcs://` "
+        "(Remote Execution API v2: bazel-remote, Buildbarn, BuildGrid, buildbox-casd), where the "
+        "path is the instance name; `s3://BUCKET/PREFIX`, with the `AWS_*` variables for the rest. "
+        "All but HTTP need `python3 bootstrap.py remote`",
+        "none",
+    ),
+    "read": Key("true or false", "look results up there", "true"),
+    "write": Key(
+        "true or false",
+        "put results there: for machines that are trusted, such as CI on the main branch",
+        "false",
+    ),
+    "authority": Key(
+        "path of a PEM file", "the certificates to trust, in place of the system's", "the system's"
+    ),
+    "certificate": Key("path of a PEM file", "this client's certificate (mTLS)", "none"),
+    "key": Key("path of a PEM file", "the key of that certificate", "none"),
+}
+
+
+@dataclass(frozen=True)
+class RemoteCache:
+    """A remote cache: its URL (None for none), what it is used for, and PEM files for TLS."""
+
+    address: str | None = None
+    read: bool = True
+    write: bool = False
+    authority: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+def read_cache(value: Any, directory: Path, mistakes: Mistakes) -> RemoteCache:
+    """Check the table `[cache]` of a matrix; paths in it start at `directory`."""
+    if not isinstance(value, Mapping):
+        mistakes.add("cache", f"expected a table, found {type(value).__name__}")
+        return RemoteCache()
+    mistakes.keys("cache", value, KEYS)
+    settings: dict[str, Any] = {}
+    for name in _SWITCHES:
+        if name in value:
+            settings[name] = value[name]
+            if not isinstance(value[name], bool):
+                mistakes.add(f"cache.{name}", "expected true or false")
+    for name in ("remote", *_FILES):
+        if name in value and not (isinstance(value[name], str) and value[name]):
+            mistakes.add(f"cache.{name}", "expected a text")
+        elif name in _FILES and name in value:
+            settings[name] = directory / value[name]
+    address = value.get("remote")
+    if isinstance(address, str) and address:
+        settings["address"] = address
+        try:
+            check_address(address)
+        except CacheError as error:
+            mistakes.add("cache.remote", str(error), error.hint)
+    return RemoteCache(**settings)
+
+
+def chosen(settings: RemoteCache, environment: Mapping[str, str]) -> RemoteCache:
+    """Return the settings with what the environment says instead.
+
+    An empty OLMILL_REMOTE_CACHE is no remote cache. The files belong to the matrix's address.
+
+    Raises BuildError for a switch that is neither 0 nor 1.
+    """
+    address = environment.get(ADDRESS)
+    if address is not None and address != settings.address:
+        settings = RemoteCache(address or None, settings.read, settings.write)
+    return replace(
+        settings,
+        read=_switch(environment, READ, settings.read),
+        write=_switch(environment, WRITE, settings.write),
+    )
+
+
+def _switch(environment: Mapping[str, str], variable: str, otherwise: bool) -> bool:
+    value = environment.get(variable, "")
+    if value not in ("", "0", "1"):
+        raise BuildError(f"{variable} is {value!r}", "set it to 0 or 1")
+    return value == "1" if value else otherwise
+
+
+def open_store(
+    local: Path,
+    settings: RemoteCache,
+    environment: Mapping[str, str],
+    trust: Trust = Trust(),  # noqa: B008  it cannot be changed
+) -> TieredStore:
+    """Open the store in the directory `local`, with the remote one behind it; connects to nothing.
+
+    Raises CacheError for an address that is none, and without the package to verify signatures.
+    """
+    if trust.keys and settings.address is not None:
+        signing.require()
+    return TieredStore(
+        LocalStore(local),
+        _connector(settings, environment),
+        reads=settings.read,
+        writes=settings.write,
+        trust=trust,
+    )
+
+
+def _connector(
+    settings: RemoteCache, environment: Mapping[str, str]
+) -> Callable[[], RemoteStore] | None:
+    address = settings.address
+    if address is None:
+        return None
+    check_address(address)
+    return lambda: connect(address, credentials(settings, environment))
+
+
+def credentials(
+    files: RemoteCache, environment: Mapping[str, str], token: str = TOKEN
+) -> Credentials:
+    """Return what a server is shown: the PEM files of the settings, and what the environment has.
+
+    `token` names the variable with the bearer token.
+    """
+    from cache.credentials import Credentials  # noqa: PLC0415  (loads TLS: not on a no-op)
+
+    netrc = environment.get("NETRC")
+    return Credentials(
+        token=environment.get(token) or None,
+        netrc=Path(netrc) if netrc else Path.home() / ".netrc",
+        authority=files.authority,
+        certificate=files.certificate,
+        key=files.key,
+    )

@@ -1,0 +1,40 @@
+"""What lies in a repository of the Hub: a release directory, and what there is on its libraries.
+
+The files of the directory are at the root, as MLC's runtimes load them; the rest is below `libs/`
+and `provenance/`, as in dist/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from tasks.configuration.release import Row
+from tasks.plan import CHAT_CONFIG, CONVERTED, DIST, TOKENIZER, package_of, release_directory
+from tasks.releasing.provenance import DIRECTORY, place
+from tasks.releasing.statement import LIBRARIES
+from tasks.session import Session
+from tasks.workspace import read_receipt
+
+# What publishing puts there, and so deletes where no row has it any more.
+OWNED = (f"{LIBRARIES}/*", f"{DIRECTORY}/*", *CONVERTED, CHAT_CONFIG, *TOKENIZER)
+
+
+def files_of(session: Session, rows: Iterable[Row]) -> dict[str, Path]:
+    """Return the files of the repository of built rows, by their paths there."""
+    workspace = session.workspace
+    found = {}
+    for row in rows:
+        node = workspace.graph.nodes[package_of(row)]
+        statement = workspace.root / place(node)
+        found[f"{DIRECTORY}/{statement.name}"] = statement
+        for path in read_receipt(workspace, node.name) or ():
+            short = path.removeprefix(f"{release_directory(row)}/")
+            found[short] = workspace.root / DIST / path
+    return found
+
+
+def is_owned(path: str) -> bool:
+    """Whether a file in a repository is one that publishing puts there."""
+    return any(fnmatchcase(path, pattern) for pattern in OWNED)

@@ -417,6 +417,7 @@ def test_the_environment_is_honoured(hub: Hub, tmp_path: Path) -> None:
     """As a worker runs it: the client reads HF_* when it is imported."""
     hub.credential = "hf_right"
     (tmp_path / "params.json").write_text(json.dumps(PARAMETERS))
+    (tmp_path / "tools.json").write_text(json.dumps({"packages": {}, "programs": {}}))
     (tmp_path / "inputs").mkdir()
     environment = {
         **os.environ,

@@ -62,6 +62,7 @@ class StatCache:
         self._stored: dict[Inode, bytes] | None = None  # rows as on disk, not yet looked at
         self._complete = False
         self._rows: dict[Inode, _Row] = {}
+        self._doubted: set[Inode] = set()  # what is on disk of them is what was believed
         self._unsaved: dict[Inode, _Row] = {}
         self._memos: dict[tuple[str, str], bytes] = {}
         self._unsaved_memos: dict[tuple[str, str], bytes] = {}
@@ -136,6 +137,7 @@ class StatCache:
         row = self._known(_inode(status))
         if row is not None:
             self._set(status, row._replace(checked_ns=row.ctime_ns))
+            self._doubted.add(_inode(status))
 
     def memo_get(self, key: str, path: FilePath) -> bytes | None:
         """Return what `memo_put` remembered under `key` for the present content of a file.
@@ -191,7 +193,7 @@ class StatCache:
         if row is None:
             return None
         if not _proves(status, row):
-            if row.checked_ns == row.ctime_ns:  # doubted: what is on disk is what was believed
+            if inode in self._doubted:
                 return None
             row = self._load(inode)  # another process may have looked since
             if row is None or not _proves(status, row):

@@ -96,7 +96,10 @@ def test_convert_weight_divides(
         "error: q4f16_0 with tensor_parallel_shards 2: the transposed layout KN"
     )
     uneven = errors(capsys, *convert(model, "--preshard", "4"))
-    assert uneven == ["error: tensor_parallel_shards 4 does not divide num_key_value_heads 2"]
+    assert uneven == [
+        "error: tensor_parallel_shards 4 does not divide num_key_value_heads 2",
+        "hint: choose a number of shards that does",
+    ]
 
 
 def test_convert_weight_takes_config_and_source_apart(model: Path, tmp_path: Path) -> None:
@@ -190,14 +193,16 @@ def test_a_gguf_file_needs_no_tokenizer(tmp_path: Path) -> None:
 def test_another_family(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_config(model, model_type="llama")
     for arguments in (convert(model), generate(model)):
-        (line,) = errors(capsys, *arguments)
+        line, hint = errors(capsys, *arguments)
         assert "model_type is 'llama', but Olmill builds 'olmo' models" in line
+        assert hint.startswith("hint: ")
 
 
 def test_a_missing_field(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_config(model, intermediate_size=...)
-    (line,) = errors(capsys, *convert(model))
+    line, hint = errors(capsys, *convert(model))
     assert line == f"error: {model / 'config.json'}: the field 'intermediate_size' is missing"
+    assert hint.startswith("hint: ")
 
 
 def test_no_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

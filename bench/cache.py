@@ -23,11 +23,11 @@ sys.path.insert(0, str(ROOT))
 
 from cache import digest as digests  # noqa: E402  (after the path is set)
 from cache.action import ActionResult  # noqa: E402  (after the path is set)
-from cache.connect import connect  # noqa: E402  (after the path is set)
-from cache.credentials import Credentials  # noqa: E402  (after the path is set)
 from cache.digest import Digest  # noqa: E402  (after the path is set)
 from cache.parallel import each  # noqa: E402  (after the path is set)
-from cache.remote import RemoteStore  # noqa: E402  (after the path is set)
+from cache.remote.connect import connect  # noqa: E402  (after the path is set)
+from cache.remote.credentials import Credentials  # noqa: E402  (after the path is set)
+from cache.remote.store import RemoteStore  # noqa: E402  (after the path is set)
 from tests.cache.servers import SERVERS, Server  # noqa: E402  (after the path is set)
 
 ROUNDS = 5

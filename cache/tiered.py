@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from cache.action import ActionResult
     from cache.digest import Digest
-    from cache.local import LocalStore
-    from cache.remote import RemoteStore
+    from cache.local.store import LocalStore
+    from cache.remote.store import RemoteStore
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from doit.dependency import FileChangedChecker
 
-from cache.stat_cache import StatCache
+from cache.local.stat_cache import StatCache
 
 
 class ContentChecker(FileChangedChecker):  # type: ignore[misc]  # doit has no type information

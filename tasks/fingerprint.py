@@ -24,7 +24,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cache.digest import Digest, of_bytes
-from cache.stat_cache import StatCache
+from cache.local.stat_cache import StatCache
 from tasks.errors import BuildError
 from tasks.normalise import normalise
 

@@ -24,7 +24,7 @@ from tasks.staging import MakeAgain, check_sources, in_place, made_at, renamed, 
 from tasks.workspace import Workspace, source_files
 
 if TYPE_CHECKING:
-    from cache.execution import ActionFailed
+    from cache.execution.executor import ActionFailed
 
 _SMALL = 1 << 16  # bytes of an input that goes in one message with others
 _LINES = 12  # of what a failed action wrote
@@ -63,7 +63,7 @@ def run(
 
     Raises BuildError for a failed action, or CacheError for a cluster that fails.
     """
-    from cache.execution import ActionFailed  # noqa: PLC0415  (loads grpc: not on a no-op)
+    from cache.execution.executor import ActionFailed  # noqa: PLC0415  (loads grpc: not on a no-op)
 
     needed = _Needed(workspace, keyed, make_again, leaves=_leaves(workspace, cluster))
     try:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from cache import guarded
 from cache.digest import Digest, of_bytes, parse
-from cache.local import LocalStore
+from cache.local import guarded
+from cache.local.store import LocalStore
 from cache.merkle import check_path
 from cache.tiered import TieredStore
 from tasks.configuration.cluster import Cluster

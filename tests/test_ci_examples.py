@@ -130,8 +130,8 @@ TOY = f"""#!{sys.executable}
 import os, sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from cache.connect import connect
-from cache.credentials import Credentials
+from cache.remote.connect import connect
+from cache.remote.credentials import Credentials
 from tasks import ci_jobs
 from tests.tasks.toy import Project
 from tests.test_ci_examples import STEPS

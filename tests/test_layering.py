@@ -72,13 +72,13 @@ TVM = {
 }
 NETWORK = {
     "tasks/actions/hub.py",
-    "cache/connect.py",  # takes addresses apart
-    "cache/grpc_connection.py",
-    "cache/grpc_transport.py",
-    "cache/operation.py",
-    "cache/http_transport.py",
-    "cache/s3_transport.py",
-    "cache/timed_socket.py",
+    "cache/remote/connect.py",  # takes addresses apart
+    "cache/remote/grpc_connection.py",
+    "cache/remote/grpc_transport.py",
+    "cache/execution/operation.py",
+    "cache/remote/http_transport.py",
+    "cache/remote/s3_transport.py",
+    "cache/remote/timed_socket.py",
     "tasks/commands/serve.py",
     "tasks/releasing/repository.py",  # uploads to the Hub
     "tasks/report/elements.py",  # escapes addresses
@@ -222,7 +222,7 @@ def test_nothing_untrusted_is_executed() -> None:
         ("olmo.configuration.compile_spec", "tvm numpy"),
         ("olmo.embedded", "tvm numpy torch"),
         ("olmo.verification.report", "tvm numpy"),
-        ("cache.local", "tvm numpy doit olmo"),
+        ("cache.local.store", "tvm numpy doit olmo"),
         (
             "tasks.graph",
             (
@@ -230,7 +230,7 @@ def test_nothing_untrusted_is_executed() -> None:
                 "cryptography"
             ),
         ),
-        ("tasks.graph", "logging cache.remote concurrent.futures olmo.weights"),
+        ("tasks.graph", "logging cache.remote.store concurrent.futures olmo.weights"),
         ("tasks.run", "tvm numpy rich psutil huggingface_hub tokenizers safetensors"),
         ("tasks.run", "olmo.weights tasks.memory tasks.history tasks.report.gather"),
     ],

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from doit.exceptions import InvalidCommand
 
-from cache.collection import Doomed, Limits, collect
 from cache.errors import CacheError
-from cache.survey import survey
+from cache.local.collection import Doomed, Limits, collect
+from cache.local.survey import survey
 from tasks.commands.node_command import JSON, NodeCommand
 from tasks.display.amounts import age_text, parse_age, parse_size, size_text
 from tasks.display.table import render

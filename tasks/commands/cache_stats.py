@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from doit.exceptions import InvalidCommand
 
 from cache.errors import CacheError
-from cache.survey import Survey, survey
+from cache.local.survey import Survey, survey
 from tasks.commands.node_command import JSON, NodeCommand
 from tasks.display.amounts import age_text, size_text
 from tasks.display.table import render

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from doit.exceptions import InvalidCommand
 
 from cache.errors import CacheError
-from cache.survey import survey
-from cache.verification import Verified, verify
+from cache.local.survey import survey
+from cache.local.verification import Verified, verify
 from tasks.commands.node_command import JSON, NodeCommand
 from tasks.display.amounts import size_text
 from tasks.graph import message

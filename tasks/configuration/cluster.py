@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache.connect import check_executor, connect_executor
 from cache.errors import CacheError
+from cache.remote.connect import check_executor, connect_executor
 from tasks.configuration.mistakes import Key, Mistakes
 from tasks.configuration.remote_cache import RemoteCache, credentials
 
 if TYPE_CHECKING:
-    from cache.execution import Executor
+    from cache.execution.executor import Executor
 
 ADDRESS = "OLMILL_REMOTE_EXECUTOR"
 TOKEN = "OLMILL_REMOTE_EXECUTOR_TOKEN"  # noqa: S105  the name of a variable

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache import signing
-from cache.connect import check_address, connect
 from cache.errors import CacheError
-from cache.local import LocalStore
+from cache.local.store import LocalStore
+from cache.remote.connect import check_address, connect
 from cache.tiered import TieredStore
 from cache.trust import Trust
 from tasks.configuration.mistakes import Key, Mistakes
 from tasks.errors import BuildError
 
 if TYPE_CHECKING:
-    from cache.credentials import Credentials
-    from cache.remote import RemoteStore
+    from cache.remote.credentials import Credentials
+    from cache.remote.store import RemoteStore
 
 ADDRESS = "OLMILL_REMOTE_CACHE"
 READ = "OLMILL_REMOTE_CACHE_READ"
@@ -85,7 +85,7 @@ def read_cache(value: Any, directory: Path, mistakes: Mistakes) -> RemoteCache:
         try:
             check_address(address)
         except CacheError as error:
-            mistakes.add("cache.remote", str(error), error.hint)
+            mistakes.add("cache.remote.store", str(error), error.hint)
     return RemoteCache(**settings)
 
 
@@ -151,7 +151,7 @@ def credentials(
 
     `token` names the variable with the bearer token.
     """
-    from cache.credentials import Credentials  # noqa: PLC0415  (loads TLS: not on a no-op)
+    from cache.remote.credentials import Credentials  # noqa: PLC0415  (loads TLS: not on a no-op)
 
     netrc = environment.get("NETRC")
     return Credentials(

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cache import digest as digests
-from cache.local import LocalStore
-from cache.stat_cache import StatCache
+from cache.local.stat_cache import StatCache
+from cache.local.store import LocalStore
 from tests.cache.local_stores import leftovers
 from tests.cache.stat_caches import Reads
 
@@ -59,6 +59,6 @@ def unreadable(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def arm() -> None:
         for name in ("of_descriptor", "xxh3_of_descriptor"):
             monkeypatch.setattr(digests, name, refuse)
-        monkeypatch.setattr("cache.copying.copy", refuse)
+        monkeypatch.setattr("cache.local.copying.copy", refuse)
 
     return arm

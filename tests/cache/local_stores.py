@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cache.digest import Digest
-    from cache.local import LocalStore
+    from cache.local.store import LocalStore
 
 KEY = digests.of_bytes(b"key")
 FORK = multiprocessing.get_context("fork")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cache import digest as digests
-from cache.stat_cache import StatCache
+from cache.local.stat_cache import StatCache
 
 if TYPE_CHECKING:
     import pytest

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache import digest, merkle, wire
-from cache import remote_execution_pb2 as reapi
 from cache.action import (
     METADATA,
     Action,
@@ -20,6 +19,7 @@ from cache.action import (
 )
 from cache.digest import Digest
 from cache.errors import CacheError, CorruptBlob, InvalidPath
+from cache.protocol import remote_execution_pb2 as reapi
 
 A, B = digest.of_bytes(b"a"), digest.of_bytes(b"b")
 ACTION = Action(

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from cache import digest as digests
 from cache import merkle, sealing, signing, wire
-from cache import remote_execution_pb2 as reapi
 from cache.action import ActionResult, Signature, decode_result, encode_result
 from cache.digest import Digest
 from cache.errors import CacheError
 from cache.merkle import Tree
+from cache.protocol import remote_execution_pb2 as reapi
 from cache.trust import Trust, Verdict
 from tests.cache.mutations import mutated
 from tests.cache.signers import KEYS, OUTPUTS, another, signer

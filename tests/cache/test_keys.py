@@ -15,8 +15,8 @@ import pytest
 
 from cache import digest as digests
 from cache import merkle
-from cache import remote_execution_pb2 as reapi
 from cache.action import Action, ActionResult, EncodedAction, decode_result, encode, encode_result
+from cache.protocol import remote_execution_pb2 as reapi
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "keys.json"

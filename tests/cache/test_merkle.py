@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache import digest, merkle
-from cache import remote_execution_pb2 as reapi
 from cache.digest import EMPTY, Digest
 from cache.errors import CacheError, CorruptBlob, InvalidPath, MissingBlob
 from cache.merkle import Tree
+from cache.protocol import remote_execution_pb2 as reapi
 
 A, B = digest.of_bytes(b"a"), digest.of_bytes(b"b")
 NAMES = st.sampled_from(["a", "b", "c.bin", "é", "漢", "a.b", "a-b", "-", "..."])

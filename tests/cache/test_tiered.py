@@ -13,9 +13,9 @@ from cache import digest as digests
 from cache.action import ActionResult
 from cache.digest import Digest
 from cache.errors import RemoteUnavailable, StoreUnavailable
-from cache.local import LocalStore
+from cache.local.store import LocalStore
 from cache.memory import MemoryTransport
-from cache.remote import RemoteStore
+from cache.remote.store import RemoteStore
 from cache.tiered import TieredStore
 
 KEY, OTHER_KEY = digests.of_bytes(b"key"), digests.of_bytes(b"other key")

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache import digest as digests
-from cache import remote_execution_pb2 as reapi
 from cache import sealing, signing, wire
 from cache.action import ActionResult, Signature
 from cache.errors import CacheError, CorruptBlob, Untrusted
-from cache.local import LocalStore
+from cache.local.store import LocalStore
 from cache.memory import MemoryTransport
-from cache.remote import RemoteStore
+from cache.protocol import remote_execution_pb2 as reapi
+from cache.remote.store import RemoteStore
 from cache.tiered import TieredStore
 from cache.trust import Judgement, Trust, Verdict
-from tests.cache import test_remote
+from tests.cache.remote import test_store as test_remote
 from tests.cache.signers import BUILDERS, KEYS, OUTPUTS, another, signer
 
 if TYPE_CHECKING:

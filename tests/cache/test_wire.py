@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache import digest, merkle, wire
-from cache import remote_execution_pb2 as reapi
 from cache.action import Action, ActionResult, decode_result, encode, encode_result
 from cache.digest import Digest
 from cache.errors import CacheError, CorruptBlob
+from cache.protocol import remote_execution_pb2 as reapi
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 DIGESTS = st.builds(

@@ -7,7 +7,7 @@ import pytest
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
 
-from cache.stat_cache import StatCache
+from cache.local.stat_cache import StatCache
 from tasks.checker import ContentChecker
 
 

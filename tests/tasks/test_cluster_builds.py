@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cache.connect import connect
-from cache.credentials import Credentials
+from cache.remote.connect import connect
+from cache.remote.credentials import Credentials
 from cache.trust import Trust
 from tests.cache.servers import SERVERS, Executor, executor
 from tests.cache.signers import another

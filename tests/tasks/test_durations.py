@@ -8,7 +8,7 @@ import pytest
 from doit.dependency import Dependency
 
 from cache.memory import MemoryTransport
-from cache.remote import RemoteStore
+from cache.remote.store import RemoteStore
 from tasks.durations import durations
 from tasks.state import StateDB
 from tests.tasks.toy import Project, Step

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cache.digest import of_bytes
-from cache.stat_cache import StatCache
+from cache.local.stat_cache import StatCache
 from tasks import fingerprint
 from tasks.errors import BuildError
 from tasks.fingerprint import Sources, closure

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cache.credentials import Credentials
-from cache.http_transport import HttpTransport
+from cache.remote.credentials import Credentials
+from cache.remote.http_transport import HttpTransport
 from tasks.graph import open_session, use_cluster
 from tests.cache.signers import SEED
 

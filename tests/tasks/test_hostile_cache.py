@@ -11,11 +11,11 @@ import pytest
 from cache import digest as digests
 from cache import sealing, wire
 from cache.action import ActionResult, encode_result
-from cache.credentials import Credentials
 from cache.digest import Digest
-from cache.http_transport import HttpTransport
-from cache.remote import RemoteStore
-from cache.retrying import Backoff, RetryingTransport
+from cache.remote.credentials import Credentials
+from cache.remote.http_transport import HttpTransport
+from cache.remote.retrying import Backoff, RetryingTransport
+from cache.remote.store import RemoteStore
 from tests.cache.hostile import Hostile, Request, hostile, response
 from tests.tasks.toy import Project, Step
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cache.digest import Digest, of_bytes
-from cache.local import LocalStore
+from cache.local.store import LocalStore
 from cache.tiered import TieredStore
 from tasks.differences import differences
 from tasks.errors import BuildError

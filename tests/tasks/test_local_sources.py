@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from cache.digest import Digest
-from cache.local import LocalStore
+from cache.local.store import LocalStore
 from cache.tiered import TieredStore
 from tasks.board import Board
 from tasks.configuration.matrix import load

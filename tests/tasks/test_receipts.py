@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache import digest as digests
-from cache.local import LocalStore
+from cache.local.store import LocalStore
 from cache.tiered import TieredStore
 from tasks.node import graph
 from tasks.workspace import Workspace, read_receipt, receipt_path, write_receipt

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cache.stat_cache import StatCache
+from cache.local.stat_cache import StatCache
 from tests.tasks.toy import Project, Step
 
 DIAMOND = {

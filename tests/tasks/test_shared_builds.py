@@ -12,13 +12,13 @@ from typing import BinaryIO
 
 import pytest
 
-from cache.connect import connect
-from cache.credentials import Credentials
 from cache.digest import Digest
-from cache.http_transport import HttpTransport
-from cache.remote import RemoteStore
-from cache.retrying import Backoff, RetryingTransport
-from cache.transport import Transport
+from cache.remote.connect import connect
+from cache.remote.credentials import Credentials
+from cache.remote.http_transport import HttpTransport
+from cache.remote.retrying import Backoff, RetryingTransport
+from cache.remote.store import RemoteStore
+from cache.remote.transport import Transport
 from tests.cache.servers import SERVERS, Server
 from tests.tasks.toy import Project, Step
 
@@ -109,8 +109,8 @@ def counted(project: Project) -> Counting:
 SCRIPT = """
 import sys
 from pathlib import Path
-from cache.connect import connect
-from cache.credentials import Credentials
+from cache.remote.connect import connect
+from cache.remote.credentials import Credentials
 from tests.tasks.test_shared_builds import STEPS
 from tests.tasks.toy import Project
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cache.memory import MemoryTransport
-from cache.remote import RemoteStore
+from cache.remote.store import RemoteStore
 from tasks.state import DURATION
 from tests.tasks.toy import Project, Step
 from tests.tasks.toy_directory import ROOT, write

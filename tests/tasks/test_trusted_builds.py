@@ -10,10 +10,10 @@ import pytest
 from cache import digest as digests
 from cache import sealing
 from cache.action import ActionResult
-from cache.connect import connect
-from cache.credentials import Credentials
 from cache.digest import Digest
 from cache.errors import CorruptBlob
+from cache.remote.connect import connect
+from cache.remote.credentials import Credentials
 from cache.signing import Signer
 from cache.trust import Trust
 from tests.cache.hostile import Hostile, hostile

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cache.local import LocalStore
+from cache.local.store import LocalStore
 from cache.tiered import TieredStore
 from olmo import targets
 from olmo.verification.emulator import DESCRIPTION, PACKAGES

@@ -18,8 +18,8 @@ from pathlib import Path
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
 
-from cache.local import LocalStore
-from cache.remote import RemoteStore
+from cache.local.store import LocalStore
+from cache.remote.store import RemoteStore
 from cache.tiered import TieredStore
 from cache.trust import Trust
 from tasks.board import Board

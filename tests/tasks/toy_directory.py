@@ -14,7 +14,7 @@ DODO = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from cache.local import LocalStore
+from cache.local.store import LocalStore
 from cache.tiered import TieredStore
 from tests.tasks.toy import Project, Step
 from tasks.graph import doit_config, doit_tasks, session

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from cache import signing
-from cache.connect import connect
-from cache.credentials import Credentials
+from cache.remote.connect import connect
+from cache.remote.credentials import Credentials
 from cache.trust import Trust
 from tests.cache.hostile import Hostile, hostile
 from tests.cache.signers import another

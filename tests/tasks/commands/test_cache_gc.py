@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cache.local import LocalStore
-from cache.survey import survey
+from cache.local.store import LocalStore
+from cache.local.survey import survey
 from tests.tasks.test_shared_builds import ROOT
 from tests.tasks.toy import Project, Step
 

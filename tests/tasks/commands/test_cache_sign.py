@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cache.connect import connect
-from cache.credentials import Credentials
+from cache.remote.connect import connect
+from cache.remote.credentials import Credentials
 from cache.signing import Signer
 from cache.trust import Trust
 from tests.cache.hostile import Hostile, hostile

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from cache.connect import connect
-from cache.credentials import Credentials
-from cache.survey import survey
+from cache.local.survey import survey
+from cache.remote.connect import connect
+from cache.remote.credentials import Credentials
 from tests.cache.servers import SERVERS, Server
 from tests.tasks.toy import Project, Step
 

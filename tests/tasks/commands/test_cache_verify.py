@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cache import digest as digests
-from cache.local import LocalStore
-from cache.survey import survey
+from cache.local.store import LocalStore
+from cache.local.survey import survey
 from tests.cache.local_stores import blob_file, overwrite, rot
 from tests.tasks.toy import Project, Step
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cache.memory import MemoryTransport
-from cache.remote import RemoteStore
+from cache.remote.store import RemoteStore
 from tests.schemas import check
 from tests.tasks.toy import Project, Step
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cache.errors import CacheError
-from cache.http_transport import HttpTransport
+from cache.remote.http_transport import HttpTransport
 from tasks.configuration.mistakes import Mistakes
 from tasks.configuration.remote_cache import RemoteCache, chosen, open_store, read_cache
 from tasks.errors import BuildError

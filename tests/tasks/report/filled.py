@@ -13,8 +13,8 @@ from doit.doit_cmd import DoitMain
 
 from cache.action import ActionResult
 from cache.digest import Digest
-from cache.local import LocalStore
-from cache.remote import RemoteStore
+from cache.local.store import LocalStore
+from cache.remote.store import RemoteStore
 from cache.tiered import TieredStore
 from tasks.configuration.matrix import load
 from tasks.graph import doit_config, doit_tasks, session

@@ -9,7 +9,7 @@ from doit.dependency import Dependency
 
 from cache.digest import Digest
 from cache.memory import MemoryTransport
-from cache.remote import RemoteStore
+from cache.remote.store import RemoteStore
 from tasks.durations import durations
 from tasks.report.gather import release
 from tasks.report.releases import Release

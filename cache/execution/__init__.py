@@ -1,0 +1,1 @@
+"""Running actions on a server of the Remote Execution API."""

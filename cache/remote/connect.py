@@ -1,0 +1,104 @@
+"""From an address to the store behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from cache.errors import CacheError
+
+if TYPE_CHECKING:
+    from cache.execution.executor import Executor
+    from cache.remote.credentials import Credentials
+    from cache.remote.store import RemoteStore
+    from cache.remote.transport import Transport
+
+SCHEMES = ("http", "https", "grpc", "grpcs", "s3")
+
+
+def check_address(address: str) -> None:
+    """Accept the address of a remote store.
+
+    Raises:
+        CacheError: it is no URL of a known scheme with a host, or has a password in it.
+    """
+    try:
+        url = urlsplit(address)
+        host, _ = url.hostname, url.port
+    except ValueError as error:
+        raise CacheError(f"not an address: {address[:200]!r} ({error})") from None
+    if url.scheme not in SCHEMES or not host:
+        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise CacheError(
+            f"not the address of a remote cache: {address[:200]!r}",
+            f"it begins with one of {known}",
+        )
+    if url.username is not None or url.password is not None:
+        raise CacheError(
+            f"the address of the remote cache at {host} has a user or a password in it",
+            "put them into a netrc file, or a token into OLMILL_REMOTE_CACHE_TOKEN",
+        )
+    if url.query or url.fragment:
+        raise CacheError(f"the address of a remote cache ends with its path: {address[:200]!r}")
+
+
+def check_executor(address: str) -> None:
+    """Accept the address of a server that executes actions.
+
+    Raises:
+        CacheError: it is no URL of the Remote Execution API, or has a password in it.
+    """
+    check_address(address)
+    if urlsplit(address).scheme not in ("grpc", "grpcs"):
+        raise CacheError(f"no executor: {address[:200]!r}", "it begins with grpc:// or grpcs://")
+
+
+def connect(address: str, credentials: Credentials) -> RemoteStore:
+    """Return the store at an address; nothing is sent yet.
+
+    Raises:
+        CacheError: the address or the files of the credentials cannot be used, or the packages
+            for its scheme are not installed.
+    """
+    from cache.remote.retrying import RetryingTransport  # noqa: PLC0415  (as above)
+    from cache.remote.store import RemoteStore  # noqa: PLC0415  (not where only an address is checked)
+
+    check_address(address)
+    return RemoteStore(RetryingTransport(_transport(address, credentials)))
+
+
+def connect_executor(address: str, credentials: Credentials) -> Executor:
+    """Return what runs actions on the server at an address, grpc:// or grpcs://; nothing is sent yet.
+
+    Raises:
+        CacheError: the files of the credentials cannot be used, or grpcio is not installed.
+    """
+    try:
+        from cache.execution.executor import Executor  # noqa: PLC0415  (as below)
+        from cache.remote.grpc_transport import GrpcTransport  # noqa: PLC0415
+    except ImportError as error:
+        raise _absent("a remote executor", error) from None
+    return Executor(GrpcTransport(address, credentials))
+
+
+def _absent(what: str, error: ImportError) -> CacheError:
+    return CacheError(f"{what} needs the package {error.name}", "run: python3 bootstrap.py remote")
+
+
+def _transport(address: str, credentials: Credentials) -> Transport:
+    """Each protocol is imported when it is used, and has packages of its own."""
+    scheme = urlsplit(address).scheme
+    try:
+        if scheme in ("grpc", "grpcs"):
+            from cache.remote.grpc_transport import GrpcTransport  # noqa: PLC0415
+
+            return GrpcTransport(address, credentials)
+        if scheme == "s3":
+            from cache.remote.s3_transport import S3Transport  # noqa: PLC0415
+
+            return S3Transport(address)
+    except ImportError as error:
+        raise _absent(f"{scheme}://", error) from None
+    from cache.remote.http_transport import HttpTransport  # noqa: PLC0415
+
+    return HttpTransport(address, credentials)

@@ -96,7 +96,10 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
     def _interruptible(self) -> AbstractContextManager[Interruption]:
         from tasks.interruption import interruptible  # noqa: PLC0415  (20 ms no no-op must spend)
 
-        return interruptible(getattr(self.reporter, "cut_off", lambda _signum: None))
+        return interruptible(
+            getattr(self.reporter, "cut_off", lambda _signum: None),
+            getattr(self.reporter, "away", nullcontext),
+        )
 
     def run_tasks(self, task_dispatcher: Any) -> None:
         """Run; an interruption ends what runs, and leaves what is not uploaded yet."""

@@ -6,6 +6,7 @@ A run in which nothing had to be done shows its last line and nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol, TextIO
 
@@ -55,6 +56,9 @@ class Display(Protocol):
 
     def stop(self) -> None:
         """Leave the stream as it was."""
+
+    def away(self) -> AbstractContextManager[None]:
+        """Leave the stream as it was, for as long as this lasts."""
 
     def cut_off(self, text: str) -> None:
         """Leave the stream as it was with a last line, whoever else is just writing to it."""
@@ -139,6 +143,10 @@ class Console:
     def _warnings(self, texts: Iterable[str]) -> Iterator[str]:
         if not self._annotated:
             yield from (f"{self._style.warn('warning:')} {text}" for text in texts)
+
+    def away(self) -> AbstractContextManager[None]:
+        """Leave the stream as it was, for as long as this lasts."""
+        return self._display.away()
 
     def cut_off(self) -> None:
         """Leave the stream as it was: the process ends now."""

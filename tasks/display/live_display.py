@@ -3,7 +3,8 @@
 The cursor rests, hidden, where the lines begin. A terminal that is made narrower wraps what is
 below the cursor and keeps the cursor with its text, so the next drawing clears from the cursor on
 and nothing of the old lines stays, however they were wrapped. All that is shown at a time goes out
-in one write, and is cut off if the terminal has become narrower on the way.
+in one write, and is cut off if the terminal has become narrower on the way. A job in the background
+(Ctrl-Z, bg) has lines to say, but none that change: the terminal is its shell's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from io import StringIO
 from typing import TextIO
@@ -24,12 +27,13 @@ from tasks.display.amounts import duration_text
 from tasks.display.pace import Pace
 from tasks.display.plain_display import ProgressOf
 from tasks.display.style import Style
-from tasks.display.terminal import terminal_size
+from tasks.display.terminal import in_foreground, terminal_size
 from tasks.display.wording import progress_words
 
 REFRESH = 0.2  # seconds between drawings
 BAR = 30  # cells of the bar at most
 _LEAST_BAR = 8
+_PATIENCE = 1.0  # seconds that whoever writes is waited for before the run is stopped
 _LEAST_NAME = 18  # cells that a node's name has before anything else is left out
 _SHOW, _HIDE, _CLEAR = "\033[?25h", "\033[?25l", "\r\033[J"
 _WRAP, _CUT = "\033[?7h", "\033[?7l"  # what becomes of lines that are too long: DECAWM
@@ -52,6 +56,8 @@ class LiveDisplay:
         self._progress_of = progress_of
         self._every = refresh
         self.size_of = partial(terminal_size, stream)
+        self.may_draw = partial(in_foreground, stream)
+        self._drawn = False  # whether there are lines that change, and the cursor is hidden
         self._running: dict[str, float] = {}
         self._done = self._total = 0
         self._begun = time.monotonic()
@@ -90,12 +96,26 @@ class LiveDisplay:
             self._thread.join()
             with self._lock:
                 self._thread = None
-                self._write(_CLEAR + _SHOW)
+                self._erase()
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Leave the terminal as it was, for as long as this lasts."""
+        taken = self._lock.acquire(timeout=_PATIENCE)  # a terminal may take nothing (Ctrl-S)
+        try:
+            if taken:
+                self._erase()
+            yield
+        finally:
+            if taken:
+                self._draw("")
+                self._lock.release()
 
     def cut_off(self, text: str) -> None:
         """Leave the terminal as it was with a last line, whoever else is just writing to it."""
         self._over.set()
-        os.write(self._stream.fileno(), f"{_CLEAR}{text}\n{_SHOW}".encode())
+        clear, show = (_CLEAR, _SHOW) if self._drawn else ("", "")
+        os.write(self._stream.fileno(), f"{clear}{text}\n{show}".encode())
 
     def _refresh(self) -> None:
         while not self._over.wait(self._every):
@@ -107,9 +127,20 @@ class LiveDisplay:
         if self._thread is None or self._over.is_set():
             self._write(above)
             return
+        if not self.may_draw():
+            self._erase()
+            self._write(above)
+            return
         lines = self.lines(*self.size_of())
         back = f"\r\033[{len(lines) - 1}A" if len(lines) > 1 else "\r"
+        self._drawn = True
         self._write(_HIDE + _CLEAR + above + _CUT + "\n".join(lines) + _WRAP + back)
+
+    def _erase(self) -> None:
+        """Remove what changes, and show the cursor."""
+        if self._drawn:
+            self._drawn = False
+            self._write(_CLEAR + _SHOW)
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO
 
 from tasks.board import Progress
@@ -64,6 +65,10 @@ class PlainDisplay:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+
+    def away(self) -> AbstractContextManager[None]:
+        """Nothing to do: a stream of lines is left as it was."""
+        return nullcontext()
 
     def cut_off(self, text: str) -> None:
         """Leave the stream as it was with a last line, whoever else is just writing to it."""

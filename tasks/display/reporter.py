@@ -9,6 +9,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, TextIO
 
@@ -107,6 +108,10 @@ class NodeReporter:
         del signum
         if self._console is not None:
             self._console.cut_off()
+
+    def away(self) -> AbstractContextManager[None]:
+        """Leave the terminal as it was, for as long as this lasts; from any thread."""
+        return nullcontext() if self._console is None else self._console.away()
 
     def settled(self, durations: Mapping[str, float]) -> None:
         """Learn how long nodes took when they were built, as is known when all has run."""

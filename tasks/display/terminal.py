@@ -1,4 +1,4 @@
-"""How large a terminal is, and what becomes of a table that does not fit into it."""
+"""How large a terminal is, who may draw on it, and what becomes of a table that does not fit into it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,17 @@ def terminal_size(stream: TextIO) -> os.terminal_size:
     except (OSError, ValueError):
         columns = rows = 0
     return os.terminal_size((columns or 80, rows or 24))
+
+
+def in_foreground(stream: TextIO) -> bool:
+    """Whether this process may draw on the terminal that a stream writes to.
+
+    Not while it is a job in the background, whose terminal is its shell's.
+    """
+    try:
+        return os.tcgetpgrp(stream.fileno()) == os.getpgrp()
+    except (OSError, ValueError):  # not the terminal of this session, so without jobs
+        return True
 
 
 def narrowed(table: str, columns: int) -> str:

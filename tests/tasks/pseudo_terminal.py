@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -16,6 +17,7 @@ from select import select
 from types import TracebackType
 from typing import Self
 
+import psutil
 import pyte
 
 PATIENCE = 120.0  # seconds, on a busy machine
@@ -59,7 +61,10 @@ class Terminal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.process.poll() is None:
+        if self.process.poll() is None:  # a test has failed
+            for process in psutil.Process(self.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
             self.process.kill()
         self.process.wait()
         os.close(self._end)

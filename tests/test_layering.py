@@ -72,13 +72,8 @@ TVM = {
 }
 NETWORK = {
     "tasks/actions/hub.py",
-    "cache/remote/connect.py",  # takes addresses apart
-    "cache/remote/grpc_connection.py",
-    "cache/remote/grpc_transport.py",
+    "cache/remote/",
     "cache/execution/operation.py",
-    "cache/remote/http_transport.py",
-    "cache/remote/s3_transport.py",
-    "cache/remote/timed_socket.py",
     "tasks/commands/serve.py",
     "tasks/releasing/repository.py",  # uploads to the Hub
     "tasks/report/elements.py",  # escapes addresses

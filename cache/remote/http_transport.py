@@ -8,40 +8,32 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.client
-import os
-import ssl
-import threading
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, BinaryIO
 
 from cache import parallel, streaming
-from cache.errors import CorruptBlob, Interrupted, MissingBlob, RemoteUnavailable, said
-from cache.remote.timed_socket import TimedSocket
+from cache.errors import CacheError, CorruptBlob, Interrupted, MissingBlob, RemoteUnavailable, said
+from cache.remote.http_connection import Connections, Request, drain, origin_of, read, told
 from cache.remote.transport import MAX_ENTRY_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Generator, Iterator, Sequence
     from urllib.parse import SplitResult
 
     from cache.digest import Digest
     from cache.remote.credentials import Credentials
+    from cache.remote.http_connection import Parts
 
-_PART = 1 << 18
 _MOVED = frozenset((301, 302, 303, 307, 308))
 _ABSENT = frozenset((404, 410))
 _BUSY = frozenset((408, 425, 429, 500, 502, 503, 504))
 _REDIRECTS = 5
 _AGENT = "olmill"
-_SHORT = 1 << 16
-_CONNECT = 10.0  # seconds until a server that is there has accepted a connection
-_PORTS = {"http": 80, "https": 443}
 _CHECK = "check the address of the remote cache"
 _LATER = "try again later"
 
-Origin = tuple[str, str, int]  # scheme, host, port
 Headers = Mapping[str, str]
-Parts = Callable[[], Iterable[bytes]]  # of a body, from its start on whenever it is called
 
 
 class HttpTransport:
@@ -59,21 +51,26 @@ class HttpTransport:
     def __init__(self, address: str, credentials: Credentials, seconds: float = 30.0) -> None:
         self.address = address.rstrip("/")
         self._base = urllib.parse.urlsplit(self.address)
-        self._origin = _origin(self._base)
+        self._origin = origin_of(self._base)
         self._authorization = credentials.authorization(self._origin[1])
-        self._context = functools.cache(lambda own: credentials.context(own=own))
+        context = functools.cache(lambda own: credentials.context(own=own))
         if self._base.scheme == "https":
-            self._context(True)
-        self._seconds = seconds
-        self._idle: dict[Origin, list[_Connection]] = {}
-        self._lock = threading.Lock()
-        self._process = os.getpid()
+            context(own=True)
+        self._connections = Connections(seconds, lambda origin: context(own=origin == self._origin))
 
     def missing(self, digests: Collection[Digest]) -> set[Digest]:
         """Return those of the blobs that the server does not have, or in another size."""
         wanted = list(digests)
-        held = parallel.each(self._holds, wanted)
-        return {digest for digest, there in zip(wanted, held, strict=True) if not there}
+        held = {}
+        many = wanted if len(wanted) > 1 else ()
+        with self._answers("HEAD", [f"/cas/{digest.hash}" for digest in many]) as answers:
+            for digest, response in zip(many, answers, strict=False):
+                if response.status not in _ABSENT and response.status != http.client.OK:
+                    break
+                held[digest] = _holds(response, digest)
+        rest = [digest for digest in wanted if digest not in held]
+        held |= zip(rest, parallel.each(self._holds, rest), strict=True)
+        return {digest for digest in wanted if not held[digest]}
 
     def receive(self, digest: Digest, offset: int) -> Iterator[bytes]:
         """Yield a blob's bytes from `offset` on."""
@@ -86,13 +83,13 @@ class HttpTransport:
             if response.length not in (None, expected + skip):
                 raise CorruptBlob(f"blob {digest}: the server has {response.length} bytes")
             size = 0
-            while size < expected + skip and (part := _read(self.address, response)):
+            while size < expected + skip and (part := read(self.address, response)):
                 size += len(part)
                 if size > skip:
                     yield part[max(0, len(part) - (size - skip)) :] if skip else part
             if size < expected + skip:
                 raise Interrupted(f"{self.address}: the connection broke")
-            if response.length is None and _read(self.address, response):
+            if response.length is None and read(self.address, response):
                 raise CorruptBlob(f"blob {digest}: more bytes than that")
 
     def send(self, digest: Digest, source: BinaryIO) -> None:
@@ -102,24 +99,24 @@ class HttpTransport:
     def get_entry(self, key: Digest) -> bytes | None:
         """Return the message under a key, or None."""
         with self._get(f"/ac/{key.hash}", {}, 0) as response:
-            if response is None:
-                return None
-            declared = response.length
-            if declared is not None and declared > MAX_ENTRY_BYTES:
-                raise CorruptBlob(f"{declared} bytes are too many")
-            entry = bytearray()
-            while part := _read(self.address, response):
-                entry += part
-                if len(entry) > MAX_ENTRY_BYTES:
-                    raise CorruptBlob("more bytes than a result may have")
-            if declared is not None and len(entry) < declared:
-                raise Interrupted(f"{self.address}: the connection broke")
-            return bytes(entry)
+            return None if response is None else _entry(self.address, response)
 
     def get_entries(self, keys: Sequence[Digest]) -> dict[Digest, bytes | None]:
-        """Return nothing: requests for many are requests for each."""
-        del keys
-        return {}
+        """Return the messages under keys, up to the first one that does not come."""
+        found: dict[Digest, bytes | None] = {}
+        with (
+            self._answers("GET", [f"/ac/{key.hash}" for key in keys]) as answers,
+            contextlib.suppress(CacheError),
+        ):
+            for key, response in zip(keys, answers, strict=False):
+                if response.status in _ABSENT:
+                    drain(response)
+                    found[key] = None
+                elif response.status == http.client.OK:
+                    found[key] = _entry(self.address, response)
+                else:
+                    break
+        return found
 
     def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
         """Store a message under a key, replacing an earlier one in any case."""
@@ -129,18 +126,19 @@ class HttpTransport:
 
     def close(self) -> None:
         """Close idle connections."""
-        with self._lock:
-            idle, self._idle = self._idle, {}
-        for connections in idle.values():
-            for connection in connections:
-                connection.close()
+        self._connections.close()
 
     def _holds(self, digest: Digest) -> bool:
         with self._get(f"/cas/{digest.hash}", {}, 0, method="HEAD") as response:
-            if response is None:
-                return False
-            length = response.headers.get("Content-Length")  # http.client ignores that of a HEAD
-            return length is None or length == str(digest.size)
+            return response is not None and _holds(response, digest)
+
+    def _answers(
+        self, method: str, paths: Sequence[str]
+    ) -> contextlib.closing[Generator[http.client.HTTPResponse, None, None]]:
+        """Return the answers to requests in order, up to the first one that does not come."""
+        requests = (self._request(method, self._base.path + path) for path in paths)
+        most = min(parallel.THREADS, len(paths))
+        return contextlib.closing(self._connections.answers(self._origin, requests, most))
 
     @contextlib.contextmanager
     def _get(
@@ -151,7 +149,7 @@ class HttpTransport:
         for _ in range(_REDIRECTS):
             with self._exchange(method, url, headers, tuple, size) as response:
                 if response.status in _ABSENT:
-                    _drain(response)
+                    drain(response)
                     yield None
                     return
                 if response.status in (http.client.OK, http.client.PARTIAL_CONTENT):
@@ -166,7 +164,7 @@ class HttpTransport:
         with self._exchange("PUT", url, headers, parts, size) as response:
             if not 200 <= response.status < 300:
                 raise self._refusal(response)
-            _drain(response)
+            drain(response)
 
     def _moved(self, url: SplitResult, response: http.client.HTTPResponse) -> SplitResult:
         location = response.headers.get("Location")
@@ -174,12 +172,12 @@ class HttpTransport:
             raise self._refusal(response)
         try:
             target = urllib.parse.urlsplit(urllib.parse.urljoin(url.geturl(), location))
-            scheme, host, _ = _origin(target)
+            scheme, host, _ = origin_of(target)
         except ValueError:
             scheme = host = ""
         if scheme not in ("http", "https") or not host or (url.scheme, scheme) == ("https", "http"):
             raise RemoteUnavailable(f"{self.address}: redirects to {location[:200]!r}", _CHECK)
-        _drain(response)
+        drain(response)
         return target
 
     def _refusal(self, response: http.client.HTTPResponse) -> RemoteUnavailable:
@@ -198,14 +196,13 @@ class HttpTransport:
         self, method: str, url: SplitResult, headers: Headers, parts: Parts, size: int
     ) -> Iterator[http.client.HTTPResponse]:
         """Yield the answer to a request; its connection is used again if all of it was read."""
-        connection = self._connection(_origin(url))
+        connection = self._connections.take(origin_of(url))
         try:
-            with _told(self.address):
+            with told(self.address):
                 target = urllib.parse.urlunsplit(("", "", url.path or "/", url.query, ""))
-                sent = {"User-Agent": _AGENT, "Accept-Encoding": "identity", **headers}
-                if connection.origin == self._origin and self._authorization:
-                    sent["Authorization"] = self._authorization  # never for another host
-                response = connection.exchange(method, target, sent, parts, size)
+                own = connection.origin == self._origin
+                connection.ask(self._request(method, target, headers, parts, size, own=own))
+                response = connection.answer()
         except BaseException:
             connection.close()
             raise
@@ -216,106 +213,47 @@ class HttpTransport:
         finally:
             response.close()
             if kept:
-                with self._lock:
-                    self._idle.setdefault(connection.origin, []).append(connection)
+                self._connections.keep(connection)
             else:
                 connection.close()
 
-    def _connection(self, origin: Origin) -> _Connection:
-        """Return a connection that nobody uses."""
-        with self._lock:
-            if self._process != os.getpid():  # those of the parent stay the parent's
-                self._idle, self._process = {}, os.getpid()
-            idle = self._idle.get(origin)
-            if idle:
-                return idle.pop()
-        scheme, host, port = origin
-        if scheme == "http":
-            return _Connection(http.client.HTTPConnection(host, port), origin, self._seconds)
-        context = self._context(origin == self._origin)
-        return _Connection(
-            http.client.HTTPSConnection(host, port, context=context), origin, self._seconds
-        )
+    def _request(
+        self,
+        method: str,
+        target: str,
+        headers: Headers | None = None,
+        parts: Parts = tuple,
+        size: int = 0,
+        *,
+        own: bool = True,
+    ) -> Request:
+        """Return a request. own: whether the server is the one that the credentials are for."""
+        sent = {"User-Agent": _AGENT, "Accept-Encoding": "identity", **(headers or {})}
+        if own and self._authorization:
+            sent["Authorization"] = self._authorization
+        return Request(method, target, sent, parts, size)
 
 
-class _Connection:
-    """A connection to one origin, for one exchange after another."""
-
-    def __init__(self, inner: http.client.HTTPConnection, origin: Origin, seconds: float) -> None:
-        inner.timeout = min(seconds, _CONNECT)
-        self.origin = origin
-        self._inner: Any = inner  # its socket is replaced by one with time limits
-        self._seconds = seconds
-
-    def exchange(
-        self, method: str, target: str, headers: Headers, parts: Parts, size: int
-    ) -> http.client.HTTPResponse:
-        """Return the answer to a request, of which the body is not read yet."""
-        if self._inner.sock is not None:
-            with contextlib.suppress(ConnectionError, http.client.BadStatusLine):
-                return self._exchange(method, target, headers, parts, size)
-            self._inner.close()  # the server had closed it meanwhile, as it may
-        return self._exchange(method, target, headers, parts, size)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._inner.close()
-
-    def _exchange(
-        self, method: str, target: str, headers: Headers, parts: Parts, size: int
-    ) -> http.client.HTTPResponse:
-        inner = self._inner
-        if inner.sock is None:
-            inner.connect()
-            connected: Any = inner.sock
-            inner.sock = TimedSocket(connected, self._seconds)
-        inner.sock.begin(size)
-        inner.putrequest(method, target, skip_accept_encoding=True)
-        for name, value in headers.items():
-            inner.putheader(name, value)
-        inner.endheaders()
-        try:
-            for part in parts():
-                inner.send(part)
-        except ConnectionError:  # refused before it was all sent: the answer says why
-            with contextlib.suppress(ConnectionError, http.client.HTTPException):
-                answer: http.client.HTTPResponse = inner.getresponse()
-                answer.will_close = True
-                return answer
-            raise
-        response: http.client.HTTPResponse = inner.getresponse()
-        return response
+def _holds(response: http.client.HTTPResponse, digest: Digest) -> bool:
+    """Return whether an answer to HEAD says that the server has a blob."""
+    length = response.headers.get("Content-Length")  # http.client ignores that of a HEAD
+    return response.status == http.client.OK and length in (None, str(digest.size))
 
 
-@contextlib.contextmanager
-def _told(address: str) -> Iterator[None]:
-    """Tell what can happen to a connection in the words of a store."""
-    try:
-        yield
-    except ssl.SSLCertVerificationError as error:
-        raise RemoteUnavailable(
-            f"{address}: {error.verify_message}", "check its certificate, or the authority for it"
-        ) from None
-    except TimeoutError:
-        raise Interrupted(f"{address}: gives no answer in time", _LATER) from None
-    except OSError as error:
-        raise Interrupted(
-            f"{address}: {error.strerror or 'the connection broke'}", _CHECK
-        ) from None
-    except http.client.HTTPException as error:
-        raise Interrupted(f"{address}: no HTTP answer ({type(error).__name__})", _CHECK) from None
+def _entry(address: str, response: http.client.HTTPResponse) -> bytes:
+    """Return the body of an answer.
 
-
-def _read(address: str, response: http.client.HTTPResponse) -> bytes:
-    with _told(address):
-        return response.read1(_PART)
-
-
-def _drain(response: http.client.HTTPResponse) -> None:
-    """Read a short rest, so that the connection can be used again."""
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        response.read(_SHORT)
-
-
-def _origin(url: SplitResult) -> Origin:
-    return url.scheme, url.hostname or "", url.port or _PORTS.get(url.scheme, 0)
+    Raises:
+        CorruptBlob: it is longer than a result may be.
+    """
+    declared = response.length
+    if declared is not None and declared > MAX_ENTRY_BYTES:
+        raise CorruptBlob(f"{declared} bytes are too many")
+    entry = bytearray()
+    while part := read(address, response):
+        entry += part
+        if len(entry) > MAX_ENTRY_BYTES:
+            raise CorruptBlob("more bytes than a result may have")
+    if declared is not None and len(entry) < declared:
+        raise Interrupted(f"{address}: the connection broke")
+    return bytes(entry)

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Request:
-    """What a client asked."""
+    """What a client asked. port: of the client's end of the connection."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
+    port: int
 
 
 def response(body: bytes = b"", status: str = "200 OK", headers: str = "", size: int = -1) -> bytes:
@@ -67,7 +68,7 @@ def hostile() -> Iterator[Hostile]:
                         name, _, value = field.partition(": ")
                         headers[name.lower()] = value
                     body = self.rfile.read(int(headers.get("content-length", 0)))
-                    request = Request(method, path, headers, body)
+                    request = Request(method, path, headers, body, self.client_address[1])
                     told.asked.append(request)
                     parts = told.attack(request)
                     if parts is not None:
@@ -79,6 +80,7 @@ def hostile() -> Iterator[Hostile]:
     class Server(socketserver.ThreadingTCPServer):
         allow_reuse_address = True
         daemon_threads = True
+        request_queue_size = 128
 
     with Server(("127.0.0.1", 0), Handler) as server:
         told.address = f"http://127.0.0.1:{server.server_address[1]}"

@@ -54,6 +54,10 @@ class Explained:
             sys.stderr.write("\ninterrupted\n")
             return 128 + signal.SIGINT
 
+    def tasks(self: Any) -> list[str]:
+        """Return the names of the tasks that can be asked for, without groups."""
+        return [task.name for task in self.task_list or () if not task.has_subtask]
+
 
 def suggestion(name: str, known: Iterable[str], otherwise: str) -> str:
     """Return the hint for a misspelt name: the closest known one, else what `otherwise` says."""
@@ -74,7 +78,7 @@ def _named(text: str) -> str | None:
 
 def _name(command: Any, name: str) -> str:
     """Say that there is no such task, or no such command where one could have been meant."""
-    tasks = task_names(task.name for task in command.task_list or () if not task.has_subtask)
+    tasks = task_names(command.tasks())
     if command.name == "run":
         known = [*tasks, *command.loader.cmd_names]
         return f"unknown task or command {name!r}\nhint: " + suggestion(

@@ -55,6 +55,15 @@ class NodeCommand(Explained, DoitCmdBase):  # type: ignore[misc]  # doit has no 
             return 0
         return code
 
+    def execute(self, params: Any, args: Any) -> int:
+        """Execute without doit's tasks, which only a run needs: of a large graph they fill the memory."""
+        self.loader.load_tasks = lambda **_: []
+        return int(super().execute(params, args) or 0)
+
+    def tasks(self) -> list[str]:
+        """Return the names of the nodes."""
+        return list(self.loader.load_doit_config()["session"].workspace.graph.nodes)
+
     def _decided(self, session: Session, names: list[str]) -> dict[str, Any]:
         """Assess the nodes that the arguments name, or all of them."""
         if names:

@@ -66,17 +66,19 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
             self._tell(session.workspace.shared.warnings())
             _check_cached(session)
         busy = any(one.state is not State.CURRENT for one in session.decided.values())
+        tight: str | None = None
         if busy and not self.continue_:
             from tasks.memory import check_verifications  # noqa: PLC0415  (not on a no-op)
 
             _check_toolchains(session, chosen)
             if session.workspace.cluster is None:  # nothing is known of its workers' memory
-                check_verifications(session, chosen)
+                tight = check_verifications(session, chosen, self.processes)
         _check_cluster(session)
         sweep(session.workspace)
         if hasattr(self.reporter, "planned"):
             known = durations(session, self.dep_manager.backend) if busy else {}
             self.reporter.planned(session, self.jobs, known)
+        self._tell([tight] if tight else ())
         try:
             with self._interruptible() if busy else nullcontext() as self._interruption:
                 code = int(super().run_all(task_dispatcher))
@@ -92,6 +94,11 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
     def jobs(self) -> int:
         """How many nodes run at a time."""
         return int(getattr(self, "num_process", 1))
+
+    @property
+    def processes(self) -> int:
+        """How many processes nodes run in: models that one process runs, it runs one by one."""
+        return 1
 
     def _interruptible(self) -> AbstractContextManager[Interruption]:
         from tasks.interruption import interruptible  # noqa: PLC0415  (20 ms no no-op must spend)
@@ -233,6 +240,11 @@ class SerialRunner(NodeRunner):
 
 class ProcessRunner(NodeRunner, MRunner):  # type: ignore[misc]  # doit has no type information
     """Nodes in forked children, which end when this process does."""
+
+    @property
+    def processes(self) -> int:
+        """One for each node at a time."""
+        return self.jobs
 
     def run_tasks(self, task_dispatcher: Any) -> None:
         """Run, without sharing connections with the children."""

@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from olmo.configuration.config import OLMoConfig
@@ -11,8 +13,42 @@ from olmo.weights import parameters, weights
 
 _HERE = 300 << 20  # TVM, numpy and the rest, in bytes
 _DEQUANTIZED = 12  # bytes of an element: the reference has one matrix in float32 and float64
-_CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class _GroupFiles:
+    """Where a version of control groups says what it does: paths below `_GROUPS`, and names.
+
+    `own` finds this process's group. What a group holds in the lines `reclaimable` is given back.
+    """
+
+    own: re.Pattern[str]
+    place: str
+    limit: str
+    used: str
+    reclaimable: tuple[str, ...]
+
+
+# Source: Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst of Linux.
+_VERSIONS = (
+    _GroupFiles(
+        re.compile(r"^0::/(.*)$", re.MULTILINE),
+        "",
+        "memory.max",
+        "memory.current",
+        ("active_file", "inactive_file", "slab_reclaimable"),
+    ),
+    _GroupFiles(
+        re.compile(r"^\d+:(?:.*,)?memory(?:,.*)?:/(.*)$", re.MULTILINE),
+        "memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        ("total_active_file", "total_inactive_file"),
+    ),
+)
 
 
 def needed(config: OLMoConfig, quantization: Quantization) -> int:
@@ -30,20 +66,21 @@ def needed(config: OLMoConfig, quantization: Quantization) -> int:
 
 
 def available() -> int | None:
-    """Return the bytes that this process may still take, swap included; None where none can tell.
+    """Return the bytes that this process may still take; None where none can tell.
 
-    On Linux: of the machine, or of the control group (version 2) where that is less.
+    On Linux: of the machine, swap included, or of the control group or one around it where that is
+    less. What a group holds of files counts as free, since it is given back.
     """
-    try:
-        text = _MEMINFO.read_text(encoding="ascii")
-    except OSError:
-        return None
-    fields = dict(re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE))
+    fields = _fields(_MEMINFO)
     if "MemAvailable" not in fields:
         return None
-    free = (int(fields["MemAvailable"]) + int(fields.get("SwapFree", "0"))) << 10
-    limit, used = _of_group("memory.max"), _of_group("memory.current")
-    return free if limit is None or used is None else min(free, max(limit - used, 0))
+    free = (fields["MemAvailable"] + fields.get("SwapFree", 0)) << 10
+    return min([free, *_free_of_groups()])
+
+
+def gibibytes(size: int) -> str:
+    """Return a size as people compare it."""
+    return f"{size / 2**30:.1f} GiB"
 
 
 def check_memory(config: OLMoConfig, quantization: Quantization) -> None:
@@ -52,17 +89,39 @@ def check_memory(config: OLMoConfig, quantization: Quantization) -> None:
     if free is not None and free < wanted:
         raise OlmoError(
             f"running a library in {quantization.name} to verify it takes about "
-            f"{wanted / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free here",
+            f"{gibibytes(wanted)} of memory, and {gibibytes(free)} are free here",
             "close other programs, use a machine with more memory, or build without running: "
             "doit gen_config convert compile",
         )
 
 
-def _of_group(name: str) -> int | None:
+def _free_of_groups() -> Iterator[int]:
+    """Yield what this process's control group has left, and each group around it with a limit."""
+    for files in _VERSIONS:
+        own = files.own.search(_text(_OWN_GROUPS))
+        top = _GROUPS / files.place
+        inner = top / (own[1] if own else "")
+        for group in (inner, *inner.parents):
+            limit, used = _text(group / files.limit).strip(), _text(group / files.used).strip()
+            if limit.isdecimal() and used.isdecimal():  # not "max": no limit
+                held = _fields(group / "memory.stat")
+                kept = int(used) - sum(held.get(name, 0) for name in files.reclaimable)
+                yield max(int(limit) - max(kept, 0), 0)
+            if group == top:
+                break
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """Return the numbers of a file of the kernel that has a name and a number on each line."""
+    found = re.findall(r"^(\w+):? +(\d+)(?: kB)?$", _text(path), re.MULTILINE)
+    return {name: int(number) for name, number in found}
+
+
+def _text(path: Path) -> str:
     try:
-        return int((_CGROUP / name).read_text(encoding="ascii"))
-    except (OSError, ValueError):  # no such group, or "max": no limit
-        return None
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeError):  # another system, or no such group
+        return ""
 
 
 def _bits(dtype: str) -> int:

@@ -30,7 +30,7 @@ SHELL = ("/bin/sh", "-c", '"$@"; exit $?', "sh")  # what ends by SIGINT is to a 
 @pytest.mark.parametrize(
     ("module", "arguments"),
     [
-        ("tasks.run", []),  # before there is a command
+        ("tasks.graph", []),  # before there is a command
         ("tasks.commands.node_command", ["status"]),
         ("tasks.graph", ["list"]),
         ("tests.tasks.toy", []),  # dodo.py

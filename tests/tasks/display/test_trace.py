@@ -1,7 +1,7 @@
 """build/trace.json of real runs, held to the Trace Event Format."""
 
-import itertools
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -65,13 +65,34 @@ def test_each_node_is_a_slice_on_the_lane_where_it_ran(
     lanes = Counter(slices[f"step:{name}"]["tid"] for name in "abc")
     assert (slices["decide"]["tid"] in lanes) == (not parallel)
     assert len(lanes) <= 2
-    for lane in lanes:  # slices of one lane do not overlap
-        own = sorted(
-            (event["ts"], event["ts"] + event["dur"])
-            for event in slices.values()
-            if event["tid"] == lane
-        )
-        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(own))
+
+
+@pytest.mark.parametrize("parallel", PARALLEL)
+def test_unfolded_no_slice_hides_another(project: Project, parallel: list[str]) -> None:
+    """On each lane one slice is over when the next begins, whatever becomes of nodes."""
+    project.steps |= {
+        **{f"batch{text}": Step(text, ["a"], batch=True) for text in "XYZ"},
+        "fails": Step("F", ["a"], fail=True),
+        "waits": Step("W", ["fails"]),
+        "restored": Step("R"),
+    }
+    project.doit("step:restored")
+    shutil.rmtree(project.root / "build")
+    project.doit("--continue", *parallel)
+    found = events(project)
+    drawn = {event["name"] for event in found if event["ph"] == "X"}
+    assert drawn == {"decide", *(f"step:{name}" for name in project.steps if name != "waits")}
+    names = {
+        event["tid"]: event["args"]["name"] for event in found if event["name"] == "thread_name"
+    }
+    order = [event["args"]["sort_index"] for event in found if event["name"] == "thread_sort_index"]
+    assert order == list(range(len(names)))
+    assert len(set(names.values())) == len(names)
+    assert names[next(event["tid"] for event in found if event["name"] == "decide")] == "doit"
+    for lane in names:
+        own = [event for event in found if event["ph"] == "X" and event["tid"] == lane]
+        ends = [event["ts"] + event["dur"] for event in own]
+        assert all(end <= after["ts"] for end, after in zip(ends, own[1:], strict=False))
 
 
 def test_a_run_without_work_leaves_that_of_the_last_build(project: Project) -> None:

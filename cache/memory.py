@@ -8,9 +8,10 @@ from cache import digest as digests
 from cache import sealing, streaming
 from cache.digest import CHUNK
 from cache.errors import CacheError, CorruptBlob, MissingBlob
+from cache.remote.transport import OneByOne
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator
 
     from cache.action import ActionResult
     from cache.digest import Digest
@@ -77,7 +78,7 @@ class MemoryStore:
         return data is not None
 
 
-class MemoryTransport:
+class MemoryTransport(OneByOne):
     """A `Transport` to a server in this process, which verifies nothing.
 
     blobs, results: the bytes as held, by digest and by action key; a test may damage them.
@@ -110,11 +111,6 @@ class MemoryTransport:
     def get_entry(self, key: Digest) -> bytes | None:
         """Return the message under a key, or None."""
         return self.results.get(key)
-
-    def get_entries(self, keys: Sequence[Digest]) -> dict[Digest, bytes | None]:
-        """Return nothing: requests for many are requests for each."""
-        del keys
-        return {}
 
     def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
         """Store a message under a key; return whether that was done."""

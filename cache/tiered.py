@@ -9,8 +9,8 @@ somebody trusted vouches for it, each time it is used.
 from __future__ import annotations
 
 import shutil
-import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from cache import parallel
@@ -22,11 +22,13 @@ from cache.errors import (
     StoreUnavailable,
     Untrusted,
 )
+from cache.remote.supply import Supply
 from cache.trust import Judgement, Trust
+from cache.uploads import Uploads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from cache.action import ActionResult
     from cache.digest import Digest
@@ -37,7 +39,7 @@ T = TypeVar("T")
 
 Cause = tuple[str, str]  # where results are that are not believed, and why
 
-_UPLOADS = 4  # results at a time; each has several blobs
+_LARGE = 16 << 20  # bytes of outputs with which a result does not keep others waiting
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,8 @@ class TieredStore:
         self._warned: set[str] = set()
         self._distrusted: dict[Cause, set[Digest]] = {}
         self._counted: dict[Cause, int] = {}
-        self._uploader: ThreadPoolExecutor | None = None
-        self._uploads: list[Future[None]] = []
-        self._uploading: dict[Digest, Future[None]] = {}
-        self._lock = threading.Lock()
+        self._supply: Supply | None = None
+        self._uploads = Uploads(self._push)
 
     @property
     def remote(self) -> RemoteStore | None:
@@ -101,6 +101,7 @@ class TieredStore:
         """
         if self._remote is None and self._connect is not None:
             self._remote = remote = self._connect()
+            self._supply = Supply(remote)
             remote.refused = lambda error: self.warn(str(error))
             remote.distrusted = lambda key, verdict: self.distrust(
                 (remote.address, f"not believed: {verdict.value}"), [key]
@@ -224,11 +225,7 @@ class TieredStore:
         wanted = sorted(self.local.missing(digests))
         if not wanted:
             return set()
-        nothing: list[None] = []
-        self._reading(
-            lambda remote: parallel.each(lambda digest: self._fetch(remote, digest), wanted),
-            nothing,
-        )
+        self._reading(lambda remote: self._fetch(remote, wanted), None)
         lacking = self.local.missing(wanted)
         self._known = {
             key: result
@@ -239,12 +236,8 @@ class TieredStore:
 
     def push(self, key: Digest) -> None:
         """Store a result of the local store and its blobs in the remote one, in the background."""
-        remote = self.remote if self.writes else None
-        if remote is None:
-            return
-        if self._uploader is None:
-            self._uploader = parallel.pool(_UPLOADS)
-        self._uploads.append(self._uploader.submit(self._push, remote, key))
+        if self.writes and self.remote is not None:
+            self._uploads.add(key)
 
     def finish(self, *, abandon: bool = False) -> None:
         """Wait until everything is pushed, or begin nothing more of it (`abandon`).
@@ -252,39 +245,45 @@ class TieredStore:
         Raises:
             RemoteUnavailable: the remote store is required and failed.
         """
-        if self._uploader is None:
-            return
-        self._uploader.shutdown(cancel_futures=abandon)
-        uploads, self._uploader, self._uploads = self._uploads, None, []
-        for upload in uploads:
-            if not upload.cancelled():
-                upload.result()
+        self._uploads.finish(abandon=abandon)
 
     def pending(self) -> int:
         """Return how many results are not pushed yet."""
-        return sum(not upload.done() for upload in self._uploads)
+        return self._uploads.pending()
 
     def close(self) -> None:
         """Close idle connections; a later call opens new ones."""
         if self._remote is not None:
             self._remote.close()
 
-    def _fetch(self, remote: RemoteStore, digest: Digest) -> None:
-        """Bring a blob into the local store, if it is there and intact."""
+    def _fetch(self, remote: RemoteStore, wanted: list[Digest]) -> None:
+        """Bring blobs into the local store that are there and intact: small ones together."""
+        rest = dict.fromkeys(wanted)
+        for digest, data in remote.download_many(wanted):
+            self._receive(digest, partial(_write, data))
+            del rest[digest]
 
-        def fill(file: BinaryIO) -> None:
+        def fetch(digest: Digest) -> None:
+            try:
+                self._receive(digest, partial(remote.download, digest))
+            except (MissingBlob, CorruptBlob) as error:
+                self.warn(str(error))
+
+        parallel.each(fetch, list(rest))
+
+    def _receive(self, digest: Digest, fill: Callable[[BinaryIO], None]) -> None:
+        """Store a blob in the local store, if there is room for it."""
+
+        def checked(file: BinaryIO) -> None:
             free = shutil.disk_usage(self.local.root).free
             if digest.size > free:
                 raise StoreUnavailable(
                     f"{self.local.root}: {free} bytes are free, and blob {digest} does not fit",
                     "free some space on that disk, or set OLMILL_CACHE_DIR to another directory",
                 )
-            remote.download(digest, file)
+            fill(file)
 
-        try:
-            self.local.receive(digest, fill)
-        except (MissingBlob, CorruptBlob) as error:
-            self.warn(str(error))
+        self.local.receive(digest, checked)
 
     def _believes(self, key: Digest, result: ActionResult) -> bool:
         """Return whether a result of the local store is believed: it may have been fetched."""
@@ -294,45 +293,59 @@ class TieredStore:
         self.distrust((str(self.local.root), f"not believed: {verdict.value}"), [key])
         return False
 
-    def _push(self, remote: RemoteStore, key: Digest) -> None:
-        result = self.local.get_result(key) or self._known.get(key)
-        if result is None or not self.writes:
-            return  # damaged meanwhile, or the remote store failed
-
+    def _push(self, keys: list[Digest]) -> None:
+        """Store results in the remote store: small ones together, then each large one."""
+        remote, supply = self._remote, self._supply
+        if remote is None or supply is None:
+            return
+        together: dict[Digest, ActionResult] = {}
+        alone: list[dict[Digest, ActionResult]] = []
+        for key, result in self._signed(remote, keys):
+            if sum(digest.size for digest in result.outputs.values()) > _LARGE:
+                alone.append({key: result})
+            else:
+                together[key] = result
         try:
-            result = self.trust.sign(key, result)  # before its blobs travel
-            missing = sorted(remote.missing(result.outputs.values()))
-            parallel.each(lambda digest: self._upload(remote, digest), missing)
-            remote.put_result(key, result)
-        except Untrusted as error:
-            if self.required:
-                raise
-            self.distrust((remote.address, f"not written: {error} ({error.hint})"), [key])
+            for results in filter(None, (together, *alone)):
+                if self.writes:
+                    self._store(remote, supply, results)
         except CacheError as error:
             if self.required:
                 raise
             self.writes = False
             self.warn(f"{error}: nothing more is written to the remote cache")
 
-    def _upload(self, remote: RemoteStore, digest: Digest) -> None:
-        """Store a blob in the remote store, once however many results have it."""
-        from concurrent.futures import Future  # noqa: PLC0415  (as in `parallel.pool`)
+    def _signed(
+        self, remote: RemoteStore, keys: Iterable[Digest]
+    ) -> Iterator[tuple[Digest, ActionResult]]:
+        """Yield results as they go to others, before any blob of them does."""
+        for key in keys:
+            result = self.local.get_result(key) or self._known.get(key)
+            if result is None:
+                continue  # damaged meanwhile
+            try:
+                yield key, self.trust.sign(key, result)
+            except Untrusted as error:
+                if self.required:
+                    raise
+                self.distrust((remote.address, f"not written: {error} ({error.hint})"), [key])
 
-        ours: Future[None] = Future()
-        with self._lock:
-            begun = self._uploading.setdefault(digest, ours)
-        if begun is not ours and digest not in remote.damaged:
-            begun.result()
-            return
+    def _store(
+        self, remote: RemoteStore, supply: Supply, results: Mapping[Digest, ActionResult]
+    ) -> None:
+        """Store results in the remote store, and first their blobs."""
+        blobs = {digest for result in results.values() for digest in result.outputs.values()}
+
+        def contents(missing: Collection[Digest]) -> Mapping[Digest, Path]:
+            return {digest: self.local.blob_path(digest) for digest in missing}
+
+        supply.bring(blobs, contents)
         try:
-            with self.local.blob_path(digest).open("rb") as source:
-                remote.upload(digest, source)
-        except BaseException as error:
-            with self._lock:
-                self._uploading.pop(digest, None)
-            ours.set_exception(error)
-            raise
-        ours.set_result(None)
+            remote.put_results(results)
+        except MissingBlob:  # the server has lost some of them since
+            supply.forget()
+            supply.bring(blobs, contents)
+            remote.put_results(results)
 
     def _reading(self, operation: Callable[[RemoteStore], T], otherwise: T) -> T:
         """Return what the remote store says, or `otherwise` where it is not to be asked."""
@@ -347,3 +360,7 @@ class TieredStore:
             self.reads = False
             self.warn(f"{error}: going on without the remote cache")
             return otherwise
+
+
+def _write(data: bytes, file: BinaryIO) -> None:
+    file.write(data)

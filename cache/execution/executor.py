@@ -22,20 +22,20 @@ from cache.errors import (
     RemoteUnavailable,
 )
 from cache.execution.operation import Cancelled, MissingInputs, Run, Stage
-from cache.execution.supply import Supply
 from cache.execution.worker_result import result_of
 from cache.protocol import remote_execution_pb2 as reapi
 from cache.remote.grpc_connection import REAPI, parse
 from cache.remote.retrying import Backoff, RetryingTransport
 from cache.remote.store import RemoteStore
+from cache.remote.supply import Supply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from cache.action import ActionResult
     from cache.digest import Digest
-    from cache.execution.supply import Contents
     from cache.remote.grpc_transport import GrpcTransport
+    from cache.remote.supply import Contents
 
 _LOG_BYTES = 1 << 20  # of what an action wrote
 _SIGNALLED = 128  # exit codes above: a signal ended the action
@@ -80,7 +80,7 @@ class Executor:
         self.address = transport.address
         self.store = RemoteStore(RetryingTransport(transport), workers=True)
         self._connection = transport.connection
-        self._supply = Supply(self.store, transport)
+        self._supply = Supply(self.store)
         self._ended = threading.Event()
         self._backoff = backoff or Backoff(8, 0.5, 20.0, sleep=self._wait)
         self._stream = stream

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=Message)
 
 REAPI = "/build.bazel.remote.execution.v2."
+CAS = REAPI + "ContentAddressableStorage/"
 _MESSAGE = MAX_ENTRY_BYTES + (1 << 16)
 _OPTIONS = [
     ("grpc.max_receive_message_length", _MESSAGE),
@@ -105,19 +106,20 @@ class Connection:
             raise self.told(error, digest) from None
 
     def calls(
-        self, method: str, requests: Iterable[Message]
+        self, method: str, requests: Iterable[Message], size: int = 0, at_once: int = _UNDER_WAY
     ) -> Generator[bytes | CacheError, None, None]:
         """Yield the answers to single requests in order, or what `told` says in place of one.
 
-        Many are under way at a time, in this thread: half the work of as many threads.
+        Many are under way at a time, in this thread: half the work of as many threads. size: of
+        what goes or comes with one.
         """
         ask: grpc.UnaryUnaryMultiCallable[Message, bytes]
         ask = self.open().unary_unary(method, to_bytes)
         pending: deque[grpc.Future[bytes]] = deque()
         try:
             for request in requests:
-                pending.append(ask.future(request, timeout=self.time(0), metadata=self.metadata))
-                if len(pending) == _UNDER_WAY:
+                pending.append(ask.future(request, timeout=self.time(size), metadata=self.metadata))
+                if len(pending) == at_once:
                     yield self._answer(pending.popleft())
             while pending:
                 yield self._answer(pending.popleft())

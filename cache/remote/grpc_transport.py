@@ -7,7 +7,6 @@ large for one message. https://github.com/bazelbuild/remote-apis
 from __future__ import annotations
 
 import contextlib
-import io
 import uuid
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -15,24 +14,22 @@ import grpc
 from google.protobuf.message import Message
 
 from cache import streaming
-from cache.errors import CorruptBlob, Interrupted, MissingBlob, RemoteUnavailable
+from cache.errors import CacheError, CorruptBlob, Interrupted, MissingBlob, RemoteUnavailable
 from cache.protocol import bytestream_pb2 as bytestream
 from cache.protocol import remote_execution_pb2 as reapi
-from cache.remote.grpc_connection import PASSING, REAPI, Connection, message, parse, to_bytes
+from cache.remote.grpc_batches import MESSAGE, Batches
+from cache.remote.grpc_connection import CAS, REAPI, Connection, message, parse, to_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from cache.digest import Digest
     from cache.remote.credentials import Credentials
 
-_CAS = REAPI + "ContentAddressableStorage/"
 _ACTION_CACHE = REAPI + "ActionCache/"
 _GET = _ACTION_CACHE + "GetActionResult"
 _BYTE_STREAM = "/google.bytestream.ByteStream/"
-_SMALL = 1 << 20  # bytes of a blob that goes in one message, if the server takes that much
-_OVERHEAD = 1 << 14  # of a message beside the blobs in it
-_BLOBS = 100  # in one message
+_OVERHEAD = 1 << 10  # of a message beside the blobs in it
 _DIGESTS = 20_000  # in one request: half of what a message may hold
 
 
@@ -52,7 +49,7 @@ class GrpcTransport:
         self.connection = Connection(address, credentials, seconds)
         self.address = self.connection.address
         self._instance = self.connection.instance
-        self._limit: int | None = None
+        self._small: Batches | None = None
         self._uploads: dict[Digest, str] = {}  # that were interrupted: their resources
 
     def missing(self, digests: Collection[Digest]) -> set[Digest]:
@@ -63,7 +60,7 @@ class GrpcTransport:
             request = reapi.FindMissingBlobsRequest(instance_name=self._instance)
             for digest in wanted[start : start + _DIGESTS]:
                 request.blob_digests.add(hash=digest.hash, size_bytes=digest.size)
-            answer = self.connection.call(_CAS + "FindMissingBlobs", request)
+            answer = self.connection.call(CAS + "FindMissingBlobs", request)
             response = parse(reapi.FindMissingBlobsResponse, answer)
             missing = {(one.hash, one.size_bytes) for one in response.missing_blob_digests}
             found.update(
@@ -73,8 +70,8 @@ class GrpcTransport:
 
     def receive(self, digest: Digest, offset: int) -> Iterator[bytes]:
         """Yield a blob's bytes from `offset` on."""
-        if digest.size <= self._batch_limit():
-            yield self._read_small(digest)[offset:]
+        if self._batches().takes(digest):
+            yield self._batches().read(digest)[offset:]
             return
         resource = self._resource(f"blobs/{digest.hash}/{digest.size}")
         request = bytestream.ReadRequest(resource_name=resource, read_offset=offset)
@@ -98,8 +95,8 @@ class GrpcTransport:
 
     def send(self, digest: Digest, source: BinaryIO) -> None:
         """Store a blob, the content of a file; what was interrupted goes on where it stopped."""
-        if digest.size <= self._batch_limit():
-            self._write_small({digest: b"".join(streaming.send(source, digest))})
+        if self._batches().takes(digest):
+            self._batches().write(digest, b"".join(streaming.send(source, digest)))
             return
         resource = self._uploads.pop(digest, None)
         offset = self._committed(resource) if resource else 0
@@ -111,21 +108,20 @@ class GrpcTransport:
             self._uploads[digest] = resource
             raise
 
-    def send_all(self, blobs: Mapping[Digest, bytes]) -> None:
-        """Store blobs, many in one message."""
-        limit, size = self._batch_limit(), 0
-        batch: dict[Digest, bytes] = {}
-        for digest, data in blobs.items():
-            if digest.size > limit:
-                self.send(digest, io.BytesIO(data))
-                continue
-            if size + digest.size > limit or len(batch) == _BLOBS:
-                self._write_small(batch)
-                batch, size = {}, 0
-            batch[digest] = data
-            size += digest.size
-        if batch:
-            self._write_small(batch)
+    def receive_many(self, digests: Collection[Digest]) -> Iterator[tuple[Digest, bytes]]:
+        """Yield the small ones of blobs, many of which are in one message."""
+        with contextlib.suppress(CacheError):
+            yield from self._batches().read_many(digests)
+
+    def send_many(
+        self, digests: Collection[Digest], read: Callable[[Digest], bytes]
+    ) -> Iterator[Digest]:
+        """Store the small ones of blobs, many in one message; yield those that are stored."""
+        try:
+            batches = self._batches()
+        except CacheError:
+            return
+        yield from batches.write_many(digests, read)
 
     def get_entry(self, key: Digest) -> bytes | None:
         """Return the message under a key, or None."""
@@ -163,31 +159,6 @@ class GrpcTransport:
         return reapi.GetActionResultRequest(
             instance_name=self._instance, action_digest=message(key)
         )
-
-    def _read_small(self, digest: Digest) -> bytes:
-        request = reapi.BatchReadBlobsRequest(
-            instance_name=self._instance, digests=[message(digest)]
-        )
-        answer = self.connection.call(_CAS + "BatchReadBlobs", request, digest.size, digest)
-        for one in parse(reapi.BatchReadBlobsResponse, answer).responses:
-            if (one.digest.hash, one.digest.size_bytes) == (digest.hash, digest.size):
-                self._check(one.status, digest)
-                data: bytes = one.data
-                return data
-        raise Interrupted(f"{self.address}: no answer about blob {digest}")
-
-    def _write_small(self, blobs: Mapping[Digest, bytes]) -> None:
-        requests = [{"digest": message(digest), "data": data} for digest, data in blobs.items()]
-        request = reapi.BatchUpdateBlobsRequest(instance_name=self._instance, requests=requests)
-        size = sum(digest.size for digest in blobs)
-        answer = self.connection.call(_CAS + "BatchUpdateBlobs", request, size)
-        known = {(digest.hash, digest.size): digest for digest in blobs}
-        for one in parse(reapi.BatchUpdateBlobsResponse, answer).responses:
-            digest = known.pop((one.digest.hash, one.digest.size_bytes), None)
-            if digest is not None:
-                self._check(one.status, digest)
-        for digest in known.values():
-            raise Interrupted(f"{self.address}: no answer about blob {digest}")
 
     def _write(self, digest: Digest, source: BinaryIO, resource: str, offset: int) -> None:
         """Stream a blob from `offset` on."""
@@ -231,31 +202,21 @@ class GrpcTransport:
             return 0
         return 0 if found.complete else int(found.committed_size)
 
-    def _batch_limit(self) -> int:
-        """Return the size of the largest blob that goes in one message; asks the server once.
+    def _batches(self) -> Batches:
+        """Return what moves small blobs; asks the server once what it takes.
 
         Raises:
             RemoteUnavailable: the server has other digests than sha256.
         """
-        if self._limit is None:
+        if self._small is None:
             request = reapi.GetCapabilitiesRequest(instance_name=self._instance)
             answer = self.connection.call(REAPI + "Capabilities/GetCapabilities", request)
             found = parse(reapi.ServerCapabilities, answer).cache_capabilities
             if reapi.DigestFunction.SHA256 not in (found.digest_functions or (1,)):
                 raise RemoteUnavailable(f"{self.address}: has no sha256", "use another server")
-            declared = found.max_batch_total_size_bytes or _SMALL  # 0: no limit of its own
-            self._limit = max(0, min(_SMALL, declared - _OVERHEAD))
-        return self._limit
-
-    def _check(self, status: reapi.Status, digest: Digest) -> None:
-        """Raise what a status within an answer means."""
-        if status.code == grpc.StatusCode.NOT_FOUND.value[0]:
-            raise MissingBlob(f"blob {digest} is not there")
-        if status.code:
-            known = {code.value[0]: code for code in grpc.StatusCode}
-            code = known.get(status.code, grpc.StatusCode.UNKNOWN)
-            kind = Interrupted if code in PASSING else RemoteUnavailable
-            raise kind(f"{self.address}: {code.name.lower()} for blob {digest}")
+            declared = found.max_batch_total_size_bytes or MESSAGE  # 0: no limit of its own
+            self._small = Batches(self.connection, min(MESSAGE, declared) - _OVERHEAD)
+        return self._small
 
     def _resource(self, name: str) -> str:
         return f"{self._instance}/{name}" if self._instance else name

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from cache import parallel, streaming
 from cache.errors import CacheError, CorruptBlob, Interrupted, MissingBlob, RemoteUnavailable, said
 from cache.remote.http_connection import Connections, Request, drain, origin_of, read, told
-from cache.remote.transport import MAX_ENTRY_BYTES
+from cache.remote.transport import MAX_ENTRY_BYTES, OneByOne
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterator, Sequence
@@ -36,7 +36,7 @@ _LATER = "try again later"
 Headers = Mapping[str, str]
 
 
-class HttpTransport:
+class HttpTransport(OneByOne):
     """A `Transport` of Bazel's HTTP cache at a URL, to which `/ac/` and `/cas/` are appended.
 
     seconds: the longest silence of the server.

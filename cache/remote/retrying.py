@@ -89,6 +89,16 @@ class RetryingTransport:
         """Return the messages of those keys that come at once."""
         return self.inner.get_entries(keys)
 
+    def receive_many(self, digests: Collection[Digest]) -> Iterator[tuple[Digest, bytes]]:
+        """Yield those of the blobs that come at once."""
+        return self.inner.receive_many(digests)
+
+    def send_many(
+        self, digests: Collection[Digest], read: Callable[[Digest], bytes]
+    ) -> Iterator[Digest]:
+        """Store those of the blobs that go at once; yield which are stored."""
+        return self.inner.send_many(digests, read)
+
     def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
         """Store a message under a key; return whether that was done."""
         return self._again(lambda: self.inner.put_entry(key, entry, replace=replace))

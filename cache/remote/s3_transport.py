@@ -17,10 +17,10 @@ from obstore.store import S3Store
 
 from cache import parallel, streaming
 from cache.errors import CacheError, CorruptBlob, Interrupted, MissingBlob, RemoteUnavailable
-from cache.remote.transport import MAX_ENTRY_BYTES, SLOWEST
+from cache.remote.transport import MAX_ENTRY_BYTES, SLOWEST, OneByOne
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator
 
     from obstore import GetResult
 
@@ -30,7 +30,7 @@ _CHECK = "check the address and the AWS_* variables (AWS_ACCESS_KEY_ID, AWS_ENDP
 _PIECE = 8 << 20  # bytes of a blob for which one request asks, so that each has its time limit
 
 
-class S3Transport:
+class S3Transport(OneByOne):
     """A `Transport` to a bucket.
 
     seconds: the longest time for an exchange of no bytes.
@@ -124,11 +124,6 @@ class S3Transport:
                 return _content(found, found.meta["size"])
         except FileNotFoundError:
             return None
-
-    def get_entries(self, keys: Sequence[Digest]) -> dict[Digest, bytes | None]:
-        """Return nothing: requests for many are requests for each."""
-        del keys
-        return {}
 
     def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
         """Store a message under a key; return whether that was done."""

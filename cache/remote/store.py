@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from cache import digest as digests
 from cache import parallel, sealing, streaming
+from cache.digest import of_bytes
 from cache.errors import CacheError, CorruptBlob, MissingBlob, RemoteUnavailable
 from cache.execution.worker_result import result_of
 from cache.trust import Trust, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from cache.action import ActionResult
     from cache.digest import Digest
@@ -65,7 +66,7 @@ class RemoteStore:
 
     def write(self, data: bytes) -> Digest:
         """Store a blob and return its digest."""
-        digest = digests.of_bytes(data)
+        digest = of_bytes(data)
         self.upload(digest, io.BytesIO(data))
         return digest
 
@@ -85,6 +86,42 @@ class RemoteStore:
         """Store a blob that is all of an open file's content, in parts."""
         self._transport.send(digest, source)
         self.damaged.discard(digest)
+
+    def download_many(self, digests: Collection[Digest]) -> Iterator[tuple[Digest, bytes]]:
+        """Yield those of the blobs, verified, that are small and come at once; `download` the rest."""
+        asked = [digest for digest in digests if digest not in self.damaged]
+        for digest, data in self._transport.receive_many(asked):
+            if of_bytes(data) == digest:
+                yield digest, data
+
+    def upload_many(
+        self,
+        contents: Mapping[Digest, bytes | Path],
+        stored: Callable[[Digest], None] = lambda _: None,
+    ) -> None:
+        """Store blobs, of which there are the bytes or a file: small ones together, others in parallel.
+
+        stored: is told of each.
+
+        Raises:
+            CorruptBlob: a file holds something else; it is not stored.
+        """
+        rest = dict(contents)
+
+        def read(digest: Digest) -> bytes:
+            with _opened(contents[digest]) as source:
+                return b"".join(streaming.send(source, digest))
+
+        def upload(digest: Digest) -> None:
+            with _opened(rest[digest]) as source:
+                self.upload(digest, source)
+            stored(digest)
+
+        for digest in self._transport.send_many(contents.keys(), read):
+            del rest[digest]
+            self.damaged.discard(digest)
+            stored(digest)
+        parallel.each(upload, sorted(rest))
 
     def get_result(self, key: Digest) -> ActionResult | None:
         """Return the result of an action, or None if there is no complete one."""
@@ -132,10 +169,22 @@ class RemoteStore:
         Raises:
             Untrusted: nobody would believe it.
         """
-        result = self.trust.sign(key, result)
-        entry = sealing.seal_message(key, result)
-        if missing := self.missing(result.outputs.values()):
+        self.put_results({key: result})
+
+    def put_results(self, results: Mapping[Digest, ActionResult]) -> None:
+        """Do what `put_result` does for several actions, by key; for none of them if one is refused."""
+        signed = {key: self.trust.sign(key, result) for key, result in results.items()}
+        entries = {key: sealing.seal_message(key, result) for key, result in signed.items()}
+        outputs = {digest for result in signed.values() for digest in result.outputs.values()}
+        if missing := self.missing(outputs):
             raise MissingBlob(f"{self.address}: blob {min(missing)} is not there")
+        parallel.each(lambda key: self._put(key, signed[key], entries[key]), list(entries))
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._transport.close()
+
+    def _put(self, key: Digest, result: ActionResult, entry: bytes) -> None:
         if self._transport.write_once:
             if self._transport.put_entry(key, entry, replace=False):
                 return
@@ -143,10 +192,6 @@ class RemoteStore:
             if there and (there != result or {*result.signatures} <= {*there.signatures}):
                 return
         self._transport.put_entry(key, entry)
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._transport.close()
 
     def _result(
         self, key: Digest, come: Mapping[Digest, bytes | None]
@@ -167,3 +212,7 @@ class RemoteStore:
             if not self._workers:
                 raise
             return replace(result_of(entry, self.read), fetched=True)
+
+
+def _opened(content: bytes | Path) -> BinaryIO:
+    return io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")

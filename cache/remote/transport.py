@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from cache.digest import Digest
 
@@ -64,6 +64,23 @@ class Transport(Protocol):
         """
         ...
 
+    def receive_many(self, digests: Collection[Digest]) -> Iterator[tuple[Digest, bytes]]:
+        """Yield those of the blobs that are cheaper to get with others, as the server gives them.
+
+        Those that are left out have to be received one by one; no failure is told here.
+        """
+        ...
+
+    def send_many(
+        self, digests: Collection[Digest], read: Callable[[Digest], bytes]
+    ) -> Iterator[Digest]:
+        """Store those of the blobs that are cheaper to store with others; yield which are.
+
+        read: returns a blob; what it raises is raised here. Those that are left out have to be
+        sent one by one; no failure of the server is told here.
+        """
+        ...
+
     def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
         """Store a message under a key; return whether that was done.
 
@@ -74,3 +91,24 @@ class Transport(Protocol):
     def close(self) -> None:
         """Close idle connections; a later call opens new ones."""
         ...
+
+
+class OneByOne:
+    """What is done for many at once over a protocol whose requests are for one: nothing."""
+
+    def get_entries(self, keys: Sequence[Digest]) -> dict[Digest, bytes | None]:
+        """Return nothing: every result has a request of its own."""
+        del keys
+        return {}
+
+    def receive_many(self, digests: Collection[Digest]) -> Iterator[tuple[Digest, bytes]]:
+        """Yield nothing: every blob has a request of its own."""
+        del digests
+        return iter(())
+
+    def send_many(
+        self, digests: Collection[Digest], read: Callable[[Digest], bytes]
+    ) -> Iterator[Digest]:
+        """Store nothing: every blob has a request of its own."""
+        del digests, read
+        return iter(())

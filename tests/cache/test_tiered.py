@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,8 +16,11 @@ from cache.digest import Digest
 from cache.errors import RemoteUnavailable, StoreUnavailable
 from cache.local.store import LocalStore
 from cache.memory import MemoryTransport
+from cache.remote.connect import connect
+from cache.remote.credentials import Credentials
 from cache.remote.store import RemoteStore
 from cache.tiered import TieredStore
+from tests.cache.reapi_server import ReapiServer, serving
 
 KEY, OTHER_KEY = digests.of_bytes(b"key"), digests.of_bytes(b"other key")
 
@@ -148,3 +152,45 @@ def test_abandoned_uploads_leave_no_result_without_its_blobs(tmp_path: Path) -> 
     store.finish(abandon=True)
     reader = RemoteStore(server)
     assert set(reader.get_results(server.results)) == set(server.results)
+
+
+def test_many_small_blobs_go_and_come_together(tmp_path: Path) -> None:
+    with serving(ReapiServer()) as server:
+        one, two = (
+            TieredStore(
+                LocalStore(tmp_path / name),
+                partial(connect, server.address, Credentials()),
+                writes=True,
+            )
+            for name in ("one", "two")
+        )
+        results = {
+            digests.of_bytes(b"key %d" % n): ActionResult({"a": one.write(b"%d" % n)})
+            for n in range(80)
+        }
+        for key, result in results.items():
+            one.local.put_result(key, result)
+        for key in results:
+            one.push(key)
+        one.finish()
+        assert not one.warnings()
+        outputs = [found.result.outputs["a"] for found in two.lookup(results).values()]
+        assert two.fetch(outputs) == set()
+        assert [two.local.read(digest) for digest in outputs] == [b"%d" % n for n in range(80)]
+        assert server.asked["BatchReadBlobs"] == 1
+        assert server.asked["BatchUpdateBlobs"] < 40
+        one.close()
+        two.close()
+
+
+def test_blobs_that_the_server_lost_are_sent_again(tmp_path: Path) -> None:
+    server = MemoryTransport()
+    store = tiered(tmp_path, server)
+    digest = store.write(b"content")
+    for key in (KEY, OTHER_KEY):
+        store.put_result(key, ActionResult({"a": digest}))
+        store.finish()
+        assert server.blobs == {digest: b"content"}
+        server.blobs.clear()
+    assert not store.warnings()
+    assert set(server.results) == {KEY, OTHER_KEY}

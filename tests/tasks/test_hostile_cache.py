@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,13 +139,13 @@ def machine(
     transport = HttpTransport(address, Credentials("secret"), seconds)
     backoff = Backoff(attempts=2, sleep=lambda _: None)
     store = RemoteStore(RetryingTransport(transport, backoff))
-    put_result = store.put_result
+    put_results = store.put_results
 
-    def remember(key: Digest, result: ActionResult) -> None:
-        keys[key.hash] = key
-        put_result(key, result)
+    def remember(results: Mapping[Digest, ActionResult]) -> None:
+        keys.update({key.hash: key for key in results})
+        put_results(results)
 
-    store.put_result = remember  # type: ignore[method-assign]  # to learn the keys
+    store.put_results = remember  # type: ignore[method-assign]  # to learn the keys
     project.remote = lambda: store
     return project
 

@@ -89,6 +89,16 @@ class Counting:
     def get_entries(self, keys: Sequence[Digest]) -> dict[Digest, bytes | None]:
         return self.inner.get_entries(keys)
 
+    def receive_many(self, digests: Collection[Digest]) -> Iterator[tuple[Digest, bytes]]:
+        for digest, data in self.inner.receive_many(digests):
+            self.bytes += len(data)
+            yield digest, data
+
+    def send_many(
+        self, digests: Collection[Digest], read: Callable[[Digest], bytes]
+    ) -> Iterator[Digest]:
+        return self.inner.send_many(digests, read)
+
     def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
         return self.inner.put_entry(key, entry, replace=replace)
 

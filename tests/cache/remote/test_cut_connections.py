@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import grpc
 import pytest
 
 from cache import digest as digests
 from cache.action import ActionResult
 from cache.errors import CacheError
-from cache.memory import MemoryTransport
-from cache.protocol import remote_execution_pb2 as reapi
 from cache.remote.credentials import Credentials
 from cache.remote.grpc_transport import GrpcTransport
 from cache.remote.http_transport import HttpTransport
@@ -23,6 +19,7 @@ from cache.remote.store import RemoteStore
 from cache.trust import Trust
 from tests.cache.cutting import Cutter, cutting
 from tests.cache.hostile import hostile
+from tests.cache.reapi_server import ReapiServer, serving
 from tests.cache.signers import signer
 
 if TYPE_CHECKING:
@@ -67,79 +64,15 @@ def http() -> Iterator[World]:
         )
 
 
-class Memory(grpc.GenericRpcHandler):
-    """A server of the Remote Execution API over a transport in memory, for small blobs."""
-
-    def __init__(self) -> None:
-        self.inner = MemoryTransport()
-
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        method = getattr(self, details.method.rpartition("/")[2])
-        handler: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
-            lambda request, context: method(request, context).SerializeToString()
-        )
-        return handler
-
-    def GetCapabilities(self, _request: bytes, _context: Any) -> Any:  # noqa: N802  (of the API)
-        return reapi.ServerCapabilities()
-
-    def FindMissingBlobs(self, request: bytes, _context: Any) -> Any:  # noqa: N802  (of the API)
-        asked = reapi.FindMissingBlobsRequest.FromString(request).blob_digests
-        missing = self.inner.missing([_digest(one) for one in asked])
-        return reapi.FindMissingBlobsResponse(missing_blob_digests=map(_message, missing))
-
-    def BatchReadBlobs(self, request: bytes, _context: Any) -> Any:  # noqa: N802  (of the API)
-        (asked,) = reapi.BatchReadBlobsRequest.FromString(request).digests
-        data = b"".join(self.inner.receive(_digest(asked), 0))
-        return reapi.BatchReadBlobsResponse(responses=[{"digest": asked, "data": data}])
-
-    def BatchUpdateBlobs(self, request: bytes, _context: Any) -> Any:  # noqa: N802  (of the API)
-        (one,) = reapi.BatchUpdateBlobsRequest.FromString(request).requests
-        self.inner.blobs[_digest(one.digest)] = one.data
-        return reapi.BatchUpdateBlobsResponse(responses=[{"digest": one.digest}])
-
-    def GetActionResult(self, request: bytes, context: Any) -> Any:  # noqa: N802  (of the API)
-        asked = reapi.GetActionResultRequest.FromString(request).action_digest
-        entry = self.inner.get_entry(_digest(asked))
-        if entry is None:
-            context.abort(grpc.StatusCode.NOT_FOUND, "")
-        return reapi.ActionResult.FromString(entry or b"")
-
-    def UpdateActionResult(self, request: bytes, _context: Any) -> Any:  # noqa: N802  (of the API)
-        asked = reapi.UpdateActionResultRequest.FromString(request)
-        self.inner.put_entry(_digest(asked.action_digest), asked.action_result.SerializeToString())
-        return asked.action_result
-
-
-def _digest(message: Any) -> digests.Digest:
-    return digests.Digest(message.hash, message.size_bytes)
-
-
-def _message(digest: digests.Digest) -> Any:
-    return reapi.Digest(hash=digest.hash, size_bytes=digest.size)
-
-
 @contextlib.contextmanager
 def rpc() -> Iterator[World]:
-    memory = Memory()
-    server = grpc.server(ThreadPoolExecutor(4), handlers=[memory])
-    upstream = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-
-    def clear() -> None:
-        memory.inner.blobs.clear()
-        memory.inner.results.clear()
-
-    try:
-        with cutting(upstream) as cutter:
-            yield World(
-                cutter,
-                lambda port: GrpcTransport(f"grpc://127.0.0.1:{port}", Credentials(), seconds=60),
-                clear,
-                stride=1 if EVERYWHERE else 97,
-            )
-    finally:
-        server.stop(None).wait()
+    with serving(ReapiServer()) as server, cutting(server.port) as cutter:
+        yield World(
+            cutter,
+            lambda port: GrpcTransport(f"grpc://127.0.0.1:{port}", Credentials(), seconds=60),
+            server.clear,
+            stride=1 if EVERYWHERE else 97,
+        )
 
 
 PROTOCOLS = {"http": http, "grpc": rpc}

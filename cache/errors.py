@@ -12,6 +12,8 @@ _HINTS = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "close other programs, or use fewer parallel processes",
     errno.EIO: "check the disk",
+    errno.EEXIST: "move away what is there",
+    errno.ENOTDIR: "move away the file that is in the place of a directory",
     errno.ENOLCK: "use a file system with locks",
     errno.EROFS: "use a writable directory",
 }

@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from cache.errors import unavailable
 from tasks.errors import BuildError
 
 FORGOTTEN = "forgotten:"
@@ -66,7 +67,8 @@ class StateDB:
             Path(self.name).parent.mkdir(parents=True, exist_ok=True)
             self._connect()
         except OSError as error:
-            raise BuildError(f"{error.filename}: {error.strerror}", _HINT) from None
+            refused = unavailable(error, self.name, store=False)
+            raise BuildError(str(refused), refused.hint) from None
         except sqlite3.OperationalError as error:
             raise BuildError(f"{self.name}: {error}", _HINT) from None
         except sqlite3.DatabaseError:  # a record of successes that cannot be read is no record

@@ -79,6 +79,8 @@ def _named(text: str) -> str | None:
 def _name(command: Any, name: str) -> str:
     """Say that there is no such task, or no such command where one could have been meant."""
     tasks = task_names(command.tasks())
+    if command.name == "run" and name in command.loader.cmd_names:
+        return f"{name!r} is a command, not a task\nhint: doit {name} …, with options behind it"
     if command.name == "run":
         known = [*tasks, *command.loader.cmd_names]
         return f"unknown task or command {name!r}\nhint: " + suggestion(

@@ -225,6 +225,7 @@ SITUATIONS: dict[str, Callable[[Newcomer], tuple[int, str]]] = {
     "A command or a task is misspelt": lambda n: n.write().doit("compil"),
     "A task of a command is misspelt": lambda n: n.write().doit("why", "convert:m:q0f23"),
     "An option is misspelt": lambda n: n.write().doit("plan", "--jsn"),
+    "An option stands before a command": lambda n: n.write().doit("-n", "2", "status"),
     "An option's value is no number": lambda n: n.write().doit("-n", "many"),
     "A variable is misspelt": lambda n: n.write().doit("matrx=other.toml"),
     "A prompt has an equals sign in it": lambda n: n.write().doit("chat", "m", "--prompt", "1+1=2"),

@@ -1,4 +1,4 @@
-"""Install Olmill into `.venv` beside this file: `python3 bootstrap.py [test|docs|…]`.
+"""Install Olmill into `.venv` beside this file: `python3 bootstrap.py [test|docs|...]`.
 
 Creates the virtual environment if there is none, and installs exactly the versions of
 requirements.lock, with the extras that are named. Needs Python 3.11 or newer with its `venv`
@@ -27,11 +27,6 @@ FAILURES = (
         r"NewConnectionError|Failed to establish|NameResolution|ProxyError|ConnectTimeout|SSLError",
         "the package index cannot be reached",
         "check the network, and HTTPS_PROXY and PIP_INDEX_URL if you need them",
-    ),
-    (
-        r"requires a different Python: (\S+)",
-        "the environment in .venv has Python {0}",
-        "remove .venv, and run bootstrap.py again with Python %d.%d or newer" % NEEDED,
     ),
     (
         r"No matching distribution found for (\S+)",
@@ -70,10 +65,26 @@ def run(*command):
         explain(command, code, "".join(said))
 
 
+def check_environment(python):
+    """Refuse an environment of another Python, of which pip would say less."""
+    try:
+        said = subprocess.check_output((python, "-c", "import sys; print(*sys.version_info[:3])"))
+    except (OSError, subprocess.CalledProcessError):
+        return  # broken: it is made again
+    version = tuple(int(part) for part in said.split())
+    if version < NEEDED:
+        fail(
+            "the environment in .venv has Python %s" % ".".join(str(part) for part in version),
+            "remove .venv, and run bootstrap.py again with Python %d.%d or newer" % NEEDED,
+        )
+
+
 def make_environment(python):
     """Make the virtual environment, or finish one that was interrupted."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     is_there = os.path.exists(os.path.join(VENV, "pyvenv.cfg")) and os.path.exists(python)
+    if is_there:
+        check_environment(python)
     if is_there and subprocess.call((python, "-m", "pip", "--version"), **quiet) == 0:
         return
     try:
@@ -102,7 +113,7 @@ def main(extras):
     pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     project = HERE + ("[%s]" % ",".join(extras) if extras else "")
     lock = os.path.join(HERE, "requirements.lock")
-    run(*pip, "--constraint", lock, "--editable", project)
+    run(*(pip + ("--constraint", lock, "--editable", project)))
     if "verify" in extras:
         run(python, "-m", "tasks.verification_tools")
 

@@ -117,6 +117,15 @@ class Newcomer:
         script += "runpy.run_path('bootstrap.py', run_name='__main__')"
         return self.run(sys.executable, "-c", script)
 
+    def environment(self, version: str) -> Newcomer:
+        """Let there be an environment of a Python that says this of itself."""
+        python = self.root / ".venv/bin/python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f"#!/bin/sh\necho {version}\n")
+        python.chmod(0o755)
+        (self.root / ".venv/pyvenv.cfg").touch()
+        return self
+
     def pip(self, said: str) -> tuple[int, str]:
         """What bootstrap.py makes of a failed pip, which wrote `said`."""
         spec = importlib.util.spec_from_file_location("bootstrap", ROOT / "bootstrap.py")
@@ -213,9 +222,7 @@ SITUATIONS: dict[str, Callable[[Newcomer], tuple[int, str]]] = {
         "ERROR: Could not find a version that satisfies the requirement ziglang==0.15.2\n"
         "ERROR: No matching distribution found for ziglang==0.15.2\n"
     ),
-    "The environment is of another Python": lambda n: n.pip(
-        "ERROR: Package 'olmill' requires a different Python: 3.10.12 not in '>=3.11'\n"
-    ),
+    "The environment is of another Python": lambda n: n.environment("3 10 12").bootstrap(""),
     "The disk is full while installing": lambda n: n.pip(
         "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n"
     ),

@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cache.action import ActionResult
 from cache.digest import Digest, of_bytes
@@ -25,7 +25,7 @@ from tasks.errors import BuildError
 from tasks.keys import INPUTS, OUTPUTS, Input, Keyed, Keys, lookup, made
 from tasks.node import Node, Selection, canonical_json
 from tasks.remote_execution import Ran, run
-from tasks.staging import MakeAgain, check_sources, renamed, stage, staged_names
+from tasks.staging import HandingOn, MakeAgain, check_sources, renamed, stage, staged_names
 from tasks.workspace import (
     Workspace,
     leave_elsewhere,
@@ -262,7 +262,12 @@ def execute(
             place.mkdir(parents=True)
         module = importlib.import_module(first.node.action)
         one_at_a_time = _SERIAL if getattr(module, "SERIAL", False) else nullcontext()
-        options = {"progress": report} if getattr(module, "PROGRESS", False) else {}
+        handing_on = HandingOn(workspace, first, inputs, places[0])
+        options: dict[str, Any] = {}
+        if getattr(module, "PROGRESS", False):
+            options["progress"] = report
+        if getattr(module, "HANDS_ON", False):
+            options["hand_on"] = handing_on
         params = [json.loads(keyed.node.params) for keyed in nodes]
         try:
             with one_at_a_time:
@@ -282,18 +287,20 @@ def execute(
             raise
         check_sources(workspace, first)
         results = [
-            ActionResult(_collect(workspace, keyed, place), seconds)
+            ActionResult(_collect(workspace, keyed, place, handing_on.made), seconds)
             for keyed, place in zip(nodes, places, strict=True)
         ]
     return results, tuple(warnings or ())
 
 
-def _collect(workspace: Workspace, keyed: Keyed, outputs: Path) -> dict[str, Digest]:
+def _collect(
+    workspace: Workspace, keyed: Keyed, outputs: Path, handed_on: Mapping[str, Digest]
+) -> dict[str, Digest]:
     """Put what an action wrote for a node into the store; returns its outputs."""
     paths = sorted(path for path in outputs.rglob("*") if not path.is_dir())
-    if not paths:
+    if not paths and not handed_on:
         raise BuildError(f"{keyed.node.name} made no output")
-    found = {}
+    found = dict(handed_on)
     for path in paths:
         if path.is_symlink():
             raise BuildError(f"{keyed.node.name} made a symbolic link, {path.name}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from cache.digest import Digest
 from tasks.errors import BuildError
 from tasks.keys import Input, Keyed
 from tasks.workspace import Workspace, source_files
@@ -39,8 +41,9 @@ def stage(
     directory: Path,
     make_again: MakeAgain,
 ) -> None:
-    """Make the inputs of a node appear under `directory`, as links to verified files.
+    """Make the inputs of a node appear under `directory`, as symbolic links to verified files.
 
+    A hard link would change what tells that its blob is the file that was verified (its ctime).
     What is neither in the store nor in place is fetched from the remote store, or made again.
     """
     absent = {
@@ -61,9 +64,31 @@ def stage(
         if source is not None:
             link.symlink_to(source_files(source)[given.path].resolve())
         elif workspace.store.contains(given.digest) or not in_place(workspace, given):
-            workspace.store.materialise(given.digest, link)
+            link.symlink_to(workspace.store.blob_path(given.digest))
         else:
             link.symlink_to(made_at(workspace, given))
+
+
+@dataclass(frozen=True)
+class HandingOn:
+    """Makes outputs of a node's inputs as they are: no byte is read, copied or linked for that.
+
+    Inputs are staged in `inputs`; `made` gets what was handed on, by its path beside `outputs`.
+    """
+
+    workspace: Workspace
+    keyed: Keyed
+    inputs: Path
+    outputs: Path
+    made: dict[str, Digest] = field(default_factory=dict)
+
+    def __call__(self, source: Path, destination: Path) -> tuple[str, int]:
+        """Make an output of an input, which was verified when it was staged; say what it is."""
+        digest = self.keyed.inputs[source.relative_to(self.inputs).as_posix()].digest
+        if not self.workspace.store.contains(digest):  # it is nowhere but in place
+            self.workspace.store.put_file(source.resolve(), consume=False)
+        self.made[destination.relative_to(self.outputs.parent).as_posix()] = digest
+        return digest.hash, digest.size
 
 
 def in_place(workspace: Workspace, given: Input) -> bool:

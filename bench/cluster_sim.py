@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # in place of bench/, which has a cache.py
 
@@ -65,8 +66,8 @@ HERE = 2  # nodes at a time on the machine that starts the build
 FINISHED = ("verify", "package")
 
 
-def large_release() -> Graph:
-    """Return the graph, and print what planning it costs."""
+def large_matrix(count: int = MODELS) -> dict[str, Any]:
+    """Return a matrix of so many models, as TOML is read."""
     models = {
         f"model-{number:03}": {
             "source": "hf",
@@ -74,7 +75,7 @@ def large_release() -> Graph:
             "revision": f"{number:040x}",
             "conv_template": "olmo",
         }
-        for number in range(MODELS)
+        for number in range(count)
     }
     assert set(BITS) <= set(QUANTIZATIONS)
     table = {
@@ -83,8 +84,13 @@ def large_release() -> Graph:
         "windows": list(WINDOWS),
         "targets": list(TARGETS),
     }
+    return {"models": models, "release": [table]}
+
+
+def large_release() -> Graph:
+    """Return the graph, and print what planning it costs."""
     wall, cpu = time.perf_counter(), time.process_time()
-    matrix = parse({"models": models, "release": [table]}, Path("matrix.toml").absolute())
+    matrix = parse(large_matrix(), Path("matrix.toml").absolute())
     graph = plan(matrix, Missing)  # no tools of this machine: what needs one is checked there
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -256,17 +256,18 @@ def execute(
     with store.scratch() as directory:
         inputs = directory / INPUTS
         inputs.mkdir()
-        stage(workspace, first, inputs, make_again)
+        module = importlib.import_module(first.node.action)
+        hands_on = getattr(module, "HANDS_ON", False)
+        stage(workspace, first, inputs, make_again, symbolic=hands_on)
         places = [directory / str(number) / OUTPUTS for number in range(len(nodes))]
         for place in places:
             place.mkdir(parents=True)
-        module = importlib.import_module(first.node.action)
         one_at_a_time = _SERIAL if getattr(module, "SERIAL", False) else nullcontext()
         handing_on = HandingOn(workspace, first, inputs, places[0])
         options: dict[str, Any] = {}
         if getattr(module, "PROGRESS", False):
             options["progress"] = report
-        if getattr(module, "HANDS_ON", False):
+        if hands_on:
             options["hand_on"] = handing_on
         params = [json.loads(keyed.node.params) for keyed in nodes]
         try:

@@ -40,11 +40,14 @@ def stage(
     keyed: Keyed,
     directory: Path,
     make_again: MakeAgain,
+    *,
+    symbolic: bool,
 ) -> None:
-    """Make the inputs of a node appear under `directory`, as symbolic links to verified files.
+    """Make the inputs of a node appear under `directory`, as links to verified files.
 
-    A hard link would change what tells that its blob is the file that was verified (its ctime).
-    What is neither in the store nor in place is fetched from the remote store, or made again.
+    Blobs get hard links, since some programs go by the name that a symbolic one leads to. With
+    `symbolic` they do not: a hard link changes a blob's ctime, and it would be read again before
+    anything is said about it. What is neither in the store nor in place is fetched from the remote store, or made again.
     """
     absent = {
         given.digest: given
@@ -64,7 +67,10 @@ def stage(
         if source is not None:
             link.symlink_to(source_files(source)[given.path].resolve())
         elif workspace.store.contains(given.digest) or not in_place(workspace, given):
-            link.symlink_to(workspace.store.blob_path(given.digest))
+            if symbolic:
+                link.symlink_to(workspace.store.blob_path(given.digest))
+            else:
+                workspace.store.materialise(given.digest, link)
         else:
             link.symlink_to(made_at(workspace, given))
 

@@ -181,15 +181,27 @@ class Status(_message.Message):
     details: _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., details: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
 
+class Compressor(_message.Message):
+    __slots__ = ()
+    class Value(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        IDENTITY: _ClassVar[Compressor.Value]
+        ZSTD: _ClassVar[Compressor.Value]
+    IDENTITY: Compressor.Value
+    ZSTD: Compressor.Value
+    def __init__(self) -> None: ...
+
 class BatchUpdateBlobsRequest(_message.Message):
     __slots__ = ("instance_name", "requests")
     class Request(_message.Message):
-        __slots__ = ("digest", "data")
+        __slots__ = ("digest", "data", "compressor")
         DIGEST_FIELD_NUMBER: _ClassVar[int]
         DATA_FIELD_NUMBER: _ClassVar[int]
+        COMPRESSOR_FIELD_NUMBER: _ClassVar[int]
         digest: Digest
         data: bytes
-        def __init__(self, digest: _Optional[_Union[Digest, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+        compressor: Compressor.Value
+        def __init__(self, digest: _Optional[_Union[Digest, _Mapping]] = ..., data: _Optional[bytes] = ..., compressor: _Optional[_Union[Compressor.Value, str]] = ...) -> None: ...
     INSTANCE_NAME_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
     instance_name: str
@@ -210,24 +222,28 @@ class BatchUpdateBlobsResponse(_message.Message):
     def __init__(self, responses: _Optional[_Iterable[_Union[BatchUpdateBlobsResponse.Response, _Mapping]]] = ...) -> None: ...
 
 class BatchReadBlobsRequest(_message.Message):
-    __slots__ = ("instance_name", "digests")
+    __slots__ = ("instance_name", "digests", "acceptable_compressors")
     INSTANCE_NAME_FIELD_NUMBER: _ClassVar[int]
     DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTABLE_COMPRESSORS_FIELD_NUMBER: _ClassVar[int]
     instance_name: str
     digests: _containers.RepeatedCompositeFieldContainer[Digest]
-    def __init__(self, instance_name: _Optional[str] = ..., digests: _Optional[_Iterable[_Union[Digest, _Mapping]]] = ...) -> None: ...
+    acceptable_compressors: _containers.RepeatedScalarFieldContainer[Compressor.Value]
+    def __init__(self, instance_name: _Optional[str] = ..., digests: _Optional[_Iterable[_Union[Digest, _Mapping]]] = ..., acceptable_compressors: _Optional[_Iterable[_Union[Compressor.Value, str]]] = ...) -> None: ...
 
 class BatchReadBlobsResponse(_message.Message):
     __slots__ = ("responses",)
     class Response(_message.Message):
-        __slots__ = ("digest", "data", "status")
+        __slots__ = ("digest", "data", "status", "compressor")
         DIGEST_FIELD_NUMBER: _ClassVar[int]
         DATA_FIELD_NUMBER: _ClassVar[int]
         STATUS_FIELD_NUMBER: _ClassVar[int]
+        COMPRESSOR_FIELD_NUMBER: _ClassVar[int]
         digest: Digest
         data: bytes
         status: Status
-        def __init__(self, digest: _Optional[_Union[Digest, _Mapping]] = ..., data: _Optional[bytes] = ..., status: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
+        compressor: Compressor.Value
+        def __init__(self, digest: _Optional[_Union[Digest, _Mapping]] = ..., data: _Optional[bytes] = ..., status: _Optional[_Union[Status, _Mapping]] = ..., compressor: _Optional[_Union[Compressor.Value, str]] = ...) -> None: ...
     RESPONSES_FIELD_NUMBER: _ClassVar[int]
     responses: _containers.RepeatedCompositeFieldContainer[BatchReadBlobsResponse.Response]
     def __init__(self, responses: _Optional[_Iterable[_Union[BatchReadBlobsResponse.Response, _Mapping]]] = ...) -> None: ...
@@ -273,14 +289,18 @@ class ActionCacheUpdateCapabilities(_message.Message):
     def __init__(self, update_enabled: bool = ...) -> None: ...
 
 class CacheCapabilities(_message.Message):
-    __slots__ = ("digest_functions", "action_cache_update_capabilities", "max_batch_total_size_bytes")
+    __slots__ = ("digest_functions", "action_cache_update_capabilities", "max_batch_total_size_bytes", "supported_compressors", "supported_batch_update_compressors")
     DIGEST_FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
     ACTION_CACHE_UPDATE_CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_TOTAL_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SUPPORTED_COMPRESSORS_FIELD_NUMBER: _ClassVar[int]
+    SUPPORTED_BATCH_UPDATE_COMPRESSORS_FIELD_NUMBER: _ClassVar[int]
     digest_functions: _containers.RepeatedScalarFieldContainer[DigestFunction.Value]
     action_cache_update_capabilities: ActionCacheUpdateCapabilities
     max_batch_total_size_bytes: int
-    def __init__(self, digest_functions: _Optional[_Iterable[_Union[DigestFunction.Value, str]]] = ..., action_cache_update_capabilities: _Optional[_Union[ActionCacheUpdateCapabilities, _Mapping]] = ..., max_batch_total_size_bytes: _Optional[int] = ...) -> None: ...
+    supported_compressors: _containers.RepeatedScalarFieldContainer[Compressor.Value]
+    supported_batch_update_compressors: _containers.RepeatedScalarFieldContainer[Compressor.Value]
+    def __init__(self, digest_functions: _Optional[_Iterable[_Union[DigestFunction.Value, str]]] = ..., action_cache_update_capabilities: _Optional[_Union[ActionCacheUpdateCapabilities, _Mapping]] = ..., max_batch_total_size_bytes: _Optional[int] = ..., supported_compressors: _Optional[_Iterable[_Union[Compressor.Value, str]]] = ..., supported_batch_update_compressors: _Optional[_Iterable[_Union[Compressor.Value, str]]] = ...) -> None: ...
 
 class ExecutionCapabilities(_message.Message):
     __slots__ = ("exec_enabled",)

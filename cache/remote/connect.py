@@ -53,8 +53,10 @@ def check_executor(address: str) -> None:
         raise CacheError(f"no executor: {address[:200]!r}", "it begins with grpc:// or grpcs://")
 
 
-def connect(address: str, credentials: Credentials) -> RemoteStore:
+def connect(address: str, credentials: Credentials, *, compression: bool = True) -> RemoteStore:
     """Return the store at an address; nothing is sent yet.
+
+    compression: whether blobs may be compressed on their way, where the server takes that.
 
     Raises:
         CacheError: the address or the files of the credentials cannot be used, or the packages
@@ -64,11 +66,15 @@ def connect(address: str, credentials: Credentials) -> RemoteStore:
     from cache.remote.store import RemoteStore  # noqa: PLC0415  (not where only an address is checked)
 
     check_address(address)
-    return RemoteStore(RetryingTransport(_transport(address, credentials)))
+    return RemoteStore(RetryingTransport(_transport(address, credentials, compression=compression)))
 
 
-def connect_executor(address: str, credentials: Credentials) -> Executor:
+def connect_executor(
+    address: str, credentials: Credentials, *, compression: bool = True
+) -> Executor:
     """Return what runs actions on the server at an address, grpc:// or grpcs://; nothing is sent yet.
+
+    compression: as for `connect`.
 
     Raises:
         CacheError: the files of the credentials cannot be used, or grpcio is not installed.
@@ -78,21 +84,21 @@ def connect_executor(address: str, credentials: Credentials) -> Executor:
         from cache.remote.grpc_transport import GrpcTransport  # noqa: PLC0415
     except ImportError as error:
         raise _absent("a remote executor", error) from None
-    return Executor(GrpcTransport(address, credentials))
+    return Executor(GrpcTransport(address, credentials, compression=compression))
 
 
 def _absent(what: str, error: ImportError) -> CacheError:
     return CacheError(f"{what} needs the package {error.name}", "run: python3 bootstrap.py remote")
 
 
-def _transport(address: str, credentials: Credentials) -> Transport:
+def _transport(address: str, credentials: Credentials, *, compression: bool) -> Transport:
     """Each protocol is imported when it is used, and has packages of its own."""
     scheme = urlsplit(address).scheme
     try:
         if scheme in ("grpc", "grpcs"):
             from cache.remote.grpc_transport import GrpcTransport  # noqa: PLC0415
 
-            return GrpcTransport(address, credentials)
+            return GrpcTransport(address, credentials, compression=compression)
         if scheme == "s3":
             from cache.remote.s3_transport import S3Transport  # noqa: PLC0415
 

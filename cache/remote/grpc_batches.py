@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from cache.errors import CacheError, CorruptBlob, Interrupted, MissingBlob, RemoteUnavailable
 from cache.protocol import remote_execution_pb2 as reapi
+from cache.remote import compression
 from cache.remote.grpc_connection import CAS, PASSING, message, parse
 
 if TYPE_CHECKING:
@@ -32,11 +33,18 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class Batches:
-    """Moves small blobs over a connection, in messages of so many bytes at most (`limit`)."""
+    """Moves small blobs over a connection, in messages of so many bytes at most (`limit`).
 
-    def __init__(self, connection: Connection, limit: int) -> None:
+    zstd_down, zstd_up: whether the server gives them as zstd, and takes them so.
+    """
+
+    def __init__(
+        self, connection: Connection, limit: int, *, zstd_down: bool = False, zstd_up: bool = False
+    ) -> None:
         self._connection = connection
         self._limit = limit
+        self._acceptable = [reapi.Compressor.ZSTD] if zstd_down else []
+        self._zstd_up = zstd_up
         self._largest = min(_LARGEST, limit - _BESIDE)
 
     def takes(self, digest: Digest) -> bool:
@@ -131,13 +139,20 @@ class Batches:
 
     def _question(self, digests: list[Digest]) -> reapi.BatchReadBlobsRequest:
         return reapi.BatchReadBlobsRequest(
-            instance_name=self._connection.instance, digests=map(message, digests)
+            instance_name=self._connection.instance,
+            digests=map(message, digests),
+            acceptable_compressors=self._acceptable,
         )
 
     def _update(self, blobs: Mapping[Digest, bytes]) -> reapi.BatchUpdateBlobsRequest:
         request = reapi.BatchUpdateBlobsRequest(instance_name=self._connection.instance)
         for digest, data in blobs.items():
-            request.requests.add(digest=message(digest), data=data)
+            zstd = compression.compress(data) if self._zstd_up else None
+            if zstd is None:
+                request.requests.add(digest=message(digest), data=data)
+            else:
+                compressor = reapi.Compressor.ZSTD
+                request.requests.add(digest=message(digest), data=zstd, compressor=compressor)
         return request
 
     def _responses(
@@ -152,7 +167,11 @@ class Batches:
 
     def _data(self, digest: Digest, response: reapi.BatchReadBlobsResponse.Response) -> bytes:
         self._check(response.status, digest)
-        return response.data
+        if not response.compressor:
+            return response.data
+        if response.compressor not in self._acceptable:
+            raise CorruptBlob(f"blob {digest}: compressed in a way that was not asked for")
+        return b"".join(compression.decompressed([response.data], digest.size))
 
     def _check(self, status: reapi.Status, digest: Digest) -> None:
         """Raise what a status within an answer means."""

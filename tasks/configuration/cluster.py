@@ -49,6 +49,7 @@ KEYS: Mapping[str, Key] = {
     ),
     "certificate": Key("path of a PEM file", "this client's certificate (mTLS)", "none"),
     "key": Key("path of a PEM file", "the key of that certificate", "none"),
+    "compression": Key("true or false", "as in `[cache]`", "true"),
 }
 
 Texts = Mapping[str, str]
@@ -59,7 +60,8 @@ class ClusterSettings:
     """A cluster: its URL (None for none), what its workers are like, and PEM files for TLS.
 
     `platform` has the properties asked of a worker, `targets` more of them by target, `programs`
-    the versions of what workers have beside Python packages.
+    the versions of what workers have beside Python packages. `compression` tells whether blobs may be
+    compressed on their way.
     """
 
     address: str | None = None
@@ -69,6 +71,7 @@ class ClusterSettings:
     authority: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    compression: bool = True
 
     def properties(self, target: str | None = None) -> tuple[tuple[str, str], ...]:
         """Return the platform properties of a node: of any kind, or for one target."""
@@ -90,6 +93,10 @@ def read_cluster(
             mistakes.add(f"cluster.{name}", "expected a text")
         elif name in _FILES and name in value:
             settings[name] = directory / value[name]
+    if "compression" in value:
+        settings["compression"] = value["compression"]
+        if not isinstance(value["compression"], bool):
+            mistakes.add("cluster.compression", "expected true or false")
     for name in ("platform", "programs"):
         settings[name] = _texts(f"cluster.{name}", value.get(name, {}), mistakes)
     settings["targets"] = _by_target(value.get("targets", {}), targets, mistakes)
@@ -190,5 +197,8 @@ def cluster_of(cluster: ClusterSettings, environment: Mapping[str, str]) -> Clus
         return None
     files = RemoteCache(address, True, False, cluster.authority, cluster.certificate, cluster.key)
     return Cluster(
-        address, lambda: connect_executor(address, credentials(files, environment, TOKEN))
+        address,
+        lambda: connect_executor(
+            address, credentials(files, environment, TOKEN), compression=cluster.compression
+        ),
     )

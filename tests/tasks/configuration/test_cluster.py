@@ -37,9 +37,11 @@ def test_every_key() -> None:
         "authority": "ca.pem",
         "certificate": "me.pem",
         "key": "/me.key",
+        "compression": False,
     }
     found, mistakes = read(table)
     assert not mistakes
+    assert not found.compression
     assert (found.address, found.programs) == (ADDRESS, {"nvcc": "13.0.88"})
     assert found.properties() == (("ISA", "x86-64"), ("OSFamily", "linux"))
     assert found.properties("linux-x86_64-cpu") == found.properties()
@@ -57,6 +59,7 @@ def test_every_key() -> None:
         ("x", "cluster: expected a table, found str"),
         ({"executer": ADDRESS}, "did you mean 'executor'?"),
         ({"executor": 1}, "cluster.executor: expected a text"),
+        ({"compression": 1}, "cluster.compression: expected true or false"),
         ({"executor": "https://x"}, "cluster.executor: no executor: 'https://x'"),
         ({"executor": "grpc://me:hunter2@x"}, "put them into a netrc file"),
         ({"platform": "linux"}, "cluster.platform: expected a table of texts, found str"),

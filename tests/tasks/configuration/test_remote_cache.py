@@ -30,9 +30,10 @@ def test_every_key() -> None:
         "authority": "ca.pem",
         "certificate": "/etc/me.pem",
         "key": "me.key",
+        "compression": False,
     }
     files = (Path("/project/ca.pem"), Path("/etc/me.pem"), Path("/project/me.key"))
-    assert read(table) == (RemoteCache(ADDRESS, False, True, *files), [])
+    assert read(table) == (RemoteCache(ADDRESS, False, True, *files, compression=False), [])
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,7 @@ def test_every_key() -> None:
         ({"remote": "https://me:hunter2@host/"}, "put them into a netrc file"),
         ({"remote": "https://host/?q"}, "ends with its path"),
         ({"write": 1}, "cache.write: expected true or false"),
+        ({"compression": "zstd"}, "cache.compression: expected true or false"),
         ({"key": ""}, "cache.key: expected a text"),
         ("x", "cache: expected a table, found str"),
     ],
@@ -65,6 +67,9 @@ def test_the_environment_comes_first() -> None:
     assert other == RemoteCache("http://x", write=True)
     assert chosen(settings, {"OLMILL_REMOTE_CACHE": ""}).address is None
     assert not chosen(settings, {"OLMILL_REMOTE_CACHE_READ": "0"}).read
+    assert not chosen(settings, {"OLMILL_REMOTE_CACHE_COMPRESSION": "0"}).compression
+    plain = chosen(RemoteCache(ADDRESS, compression=False), {"OLMILL_REMOTE_CACHE": "grpc://x"})
+    assert plain == RemoteCache("grpc://x", compression=False)
     with pytest.raises(BuildError, match="OLMILL_REMOTE_CACHE_WRITE is 'yes'"):
         chosen(settings, {"OLMILL_REMOTE_CACHE_WRITE": "yes"})
 

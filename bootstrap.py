@@ -5,11 +5,14 @@ requirements.lock, with the extras that are named. Needs Python 3.11 or newer wi
 module, and the package index; nothing else of the system is touched.
 """
 
+import io
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 
 NEEDED = (3, 11)
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -29,7 +32,7 @@ FAILURES = (
         "check the network, and HTTPS_PROXY and PIP_INDEX_URL if you need them",
     ),
     (
-        r"No matching distribution found for (\S+)",
+        r"(?:No matching distribution found for|The user requested \(constraint\)) (\S+)",
         "there is no package {0} for Python %d.%d on %s %s"
         % (sys.version_info[:2] + (platform.system(), platform.machine())),
         "Olmill builds on Linux (glibc 2.28 or newer, x86-64 or AArch64) with Python 3.11 to 3.13",
@@ -53,16 +56,36 @@ def explain(command, code, said):
     fail("%s ended with %d" % (" ".join(command[:4]), code), "the lines above say why")
 
 
-def run(*command):
-    """Run a program and show what it writes; its failure is ours."""
+def watch(command):
+    """Run a program and show what it writes; returns its exit code, and that."""
     process = subprocess.Popen(command, stderr=subprocess.PIPE, universal_newlines=True)
     said = []
     for line in process.stderr:
         sys.stderr.write(line)
         said.append(line)
-    code = process.wait()
+    return process.wait(), "".join(said)
+
+
+def run(*command):
+    """Run a program and show what it writes; its failure is ours."""
+    code, said = watch(command)
     if code:
-        explain(command, code, "".join(said))
+        explain(command, code, said)
+
+
+def install(python, project, lock):
+    """Install a project with the versions of a lock; why that fails, often pip's log alone says."""
+    directory = tempfile.mkdtemp()
+    log = os.path.join(directory, "pip.log")
+    try:
+        pip = (python, "-m", "pip", "install", "--quiet", "--progress-bar", "off")
+        pip += ("--disable-pip-version-check", "--log", log)
+        code, said = watch(pip + ("--constraint", lock, "--editable", project))
+        if code:
+            with io.open(log, encoding="utf-8", errors="replace") as lines:
+                explain(pip, code, said + lines.read())
+    finally:
+        shutil.rmtree(directory)
 
 
 def check_environment(python):
@@ -110,10 +133,9 @@ def main(extras):
     binaries = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
     python = os.path.join(binaries, "python")
     make_environment(python)
-    pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     project = HERE + ("[%s]" % ",".join(extras) if extras else "")
     lock = os.path.join(HERE, "requirements.lock")
-    run(*(pip + ("--constraint", lock, "--editable", project)))
+    install(python, project, lock)
     if "verify" in extras:
         run(python, "-m", "tasks.verification_tools")
 

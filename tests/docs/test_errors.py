@@ -219,8 +219,10 @@ SITUATIONS: dict[str, Callable[[Newcomer], tuple[int, str]]] = {
         "ERROR: No matching distribution found for ziglang==0.15.2\n"
     ),
     "There is no wheel for this platform": lambda n: n.pip(
-        "ERROR: Could not find a version that satisfies the requirement ziglang==0.15.2\n"
-        "ERROR: No matching distribution found for ziglang==0.15.2\n"
+        "ERROR: Cannot install olmill==0.1.0 because these package versions have conflicting "
+        "dependencies.\n"
+        "ERROR: ResolutionImpossible: for help visit https://pip.pypa.io/\n"
+        "2026-01-01T00:00:00,000     The user requested (constraint) ziglang==0.15.2\n"
     ),
     "The environment is of another Python": lambda n: n.environment("3 10 12").bootstrap(""),
     "The disk is full while installing": lambda n: n.pip(

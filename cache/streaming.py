@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -26,8 +27,9 @@ def receive(parts: Iterable[bytes], digest: Digest, into: BinaryIO) -> None:
         CorruptBlob: the parts are not the blob; reading stops at the first byte too many. The
             file holds something else then.
     """
-    into.seek(0)
-    into.truncate()
+    if into.seek(0, os.SEEK_END):  # what is truncated, ext4 writes to disk when it is closed
+        into.seek(0)
+        into.truncate()
     if digest.size <= CHUNK:
         data = b"".join(_bounded(parts, digest))
         if hashlib.sha256(data).hexdigest() != digest.hash:

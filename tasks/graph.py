@@ -24,8 +24,9 @@ from tasks.action_output import last_lines, written_to
 from tasks.checker import ContentChecker
 from tasks.configuration import cluster
 from tasks.configuration import matrix as matrix_file
-from tasks.configuration.remote_cache import TOKEN, RemoteCache, chosen, open_store
-from tasks.configuration.trust import SIGNING_KEY, chosen_trust
+from tasks.configuration.environment import CACHE_DIRECTORY, MATRIX, SECRETS, check_variables
+from tasks.configuration.remote_cache import RemoteCache, chosen, open_store
+from tasks.configuration.trust import chosen_trust
 from tasks.display.annotations import annotated
 from tasks.display.events import Failed
 from tasks.display.reporter import NodeReporter
@@ -40,7 +41,6 @@ from tasks.state import ACTION, DISTRUSTED, DURATION, MADE, NOTICES
 from tasks.workspace import BUILD, STATE, Workspace, receipt_hash, receipt_path, remove
 
 LOGS = "logs"
-SECRETS = (SIGNING_KEY, TOKEN, cluster.TOKEN)
 SHOWN = 20  # lines of an action's output that its failure shows
 DEFECT = "this is a defect of Olmill; please report it with the log"
 _VARIABLE_HINT = (
@@ -65,8 +65,9 @@ def open_session(root: Path, environment: Environment | None = None) -> Session:
     """
     environment = _taken() if environment is None else environment
     _check_started(root)
-    path = root / (get_var("matrix") or environment.get("OLMILL_MATRIX") or "matrix.toml")
+    path = root / (get_var("matrix") or environment.get(MATRIX) or "matrix.toml")
     try:
+        check_variables(environment)
         matrix = matrix_file.load(path)
         remote = chosen(matrix.cache, environment)
         trust = chosen_trust(matrix.trust, environment)
@@ -84,7 +85,7 @@ def use_cluster(current: Session, option: str | None = None) -> None:
 
     Where no remote cache is named, it is that, too.
 
-    Raises CacheError for an address that is none.
+    Raises BuildError for an address that is none.
     """
     matrix, environment = current.matrix, current.environment
     settings = matrix.cluster if matrix else cluster.ClusterSettings()
@@ -137,7 +138,7 @@ def session(
 
 def cache_directory(environment: Environment) -> Path:
     """Directory of the store, as the environment chooses it."""
-    chosen = environment.get("OLMILL_CACHE_DIR")
+    chosen = environment.get(CACHE_DIRECTORY)
     if chosen:
         return Path(chosen).expanduser().absolute()
     base = environment.get("XDG_CACHE_HOME")

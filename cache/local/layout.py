@@ -115,8 +115,10 @@ def make_directory(path: str) -> None:
         return
     except FileNotFoundError:
         make_directory(parent(path))
-        make_directory(path)
-        return
+        try:
+            os.mkdir(path, _DIRECTORY_MODE)  # noqa: PTH102  as above
+        except FileExistsError:  # another process was faster
+            return
     os.chmod(path, _DIRECTORY_MODE)  # noqa: PTH101  a str, not a Path
     copying.sync(parent(path))
 

@@ -1,7 +1,7 @@
 """What is in a store's directory: every result and every blob, with size and last use.
 
 A result was last used when a build last found or stored it: that is its mtime, which nothing else
-touches (`cache.lease`); the time of the last reading (atime) is kept by few file systems, and a
+touches; the time of the last reading (atime) is kept by few file systems, and a
 backup would count as use. A blob was last used when its ctime says so: it was stored, linked to a
 user's file, or kept for a build.
 """

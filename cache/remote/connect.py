@@ -8,12 +8,15 @@ from urllib.parse import urlsplit
 from cache.errors import CacheError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cache.execution.executor import Executor
     from cache.remote.credentials import Credentials
     from cache.remote.store import RemoteStore
     from cache.remote.transport import Transport
 
 SCHEMES = ("http", "https", "grpc", "grpcs", "s3")
+EXECUTOR_SCHEMES = ("grpc", "grpcs")
 
 
 def check_address(address: str) -> None:
@@ -22,24 +25,7 @@ def check_address(address: str) -> None:
     Raises:
         CacheError: it is no URL of a known scheme with a host, or has a password in it.
     """
-    try:
-        url = urlsplit(address)
-        host, _ = url.hostname, url.port
-    except ValueError as error:
-        raise CacheError(f"not an address: {address[:200]!r} ({error})") from None
-    if url.scheme not in SCHEMES or not host:
-        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-        raise CacheError(
-            f"not the address of a remote cache: {address[:200]!r}",
-            f"it begins with one of {known}",
-        )
-    if url.username is not None or url.password is not None:
-        raise CacheError(
-            f"the address of the remote cache at {host} has a user or a password in it",
-            "put them into a netrc file, or a token into OLMILL_REMOTE_CACHE_TOKEN",
-        )
-    if url.query or url.fragment:
-        raise CacheError(f"the address of a remote cache ends with its path: {address[:200]!r}")
+    _check(address, SCHEMES, "remote cache", "OLMILL_REMOTE_CACHE_TOKEN")
 
 
 def check_executor(address: str) -> None:
@@ -48,9 +34,33 @@ def check_executor(address: str) -> None:
     Raises:
         CacheError: it is no URL of the Remote Execution API, or has a password in it.
     """
-    check_address(address)
-    if urlsplit(address).scheme not in ("grpc", "grpcs"):
-        raise CacheError(f"no executor: {address[:200]!r}", "it begins with grpc:// or grpcs://")
+    _check(address, EXECUTOR_SCHEMES, "remote executor", "OLMILL_REMOTE_EXECUTOR_TOKEN")
+
+
+def _check(address: str, schemes: Sequence[str], what: str, token: str) -> None:
+    try:
+        url = urlsplit(address)
+        host, _ = url.hostname, url.port
+    except ValueError as error:
+        raise CacheError(
+            f"not the address of a {what}: {address[:200]!r} ({error})",
+            "write it like grpc://cache.example.org:8980",
+        ) from None
+    if url.scheme not in schemes or not host:
+        known = ", ".join(f"{scheme}://" for scheme in schemes)
+        raise CacheError(
+            f"not the address of a {what}: {address[:200]!r}", f"it begins with one of {known}"
+        )
+    if url.username is not None or url.password is not None:
+        raise CacheError(
+            f"the address of the {what} at {host} has a user or a password in it",
+            f"put them into a netrc file, or a token into {token}",
+        )
+    if url.query or url.fragment:
+        raise CacheError(
+            f"the address of a {what} ends with its path: {address[:200]!r}",
+            "leave out what is behind ? or #",
+        )
 
 
 def connect(address: str, credentials: Credentials, *, compression: bool = True) -> RemoteStore:

@@ -12,6 +12,7 @@ from cache.errors import CacheError
 from cache.remote.connect import check_executor, connect_executor
 from tasks.configuration.mistakes import Key, Mistakes
 from tasks.configuration.remote_cache import RemoteCache, credentials
+from tasks.errors import BuildError
 
 if TYPE_CHECKING:
     from cache.execution.executor import Executor
@@ -139,14 +140,20 @@ def chosen(
 
     An empty one is no cluster. The files belong to the matrix's address.
 
-    Raises CacheError for an address that is none.
+    Raises BuildError for an address that is none.
     """
-    address = environment.get(ADDRESS) if option is None else option
-    if address is None or address == settings.address:
+    where, given = ADDRESS, environment.get(ADDRESS)
+    if option is not None:
+        where, given = "--remote-executor", option
+    if given is None or given.strip() == settings.address:
         return settings
-    if address:
-        check_executor(address)
-    return replace(settings, address=address or None, authority=None, certificate=None, key=None)
+    address = given.strip() or None
+    if address is not None:
+        try:
+            check_executor(address)
+        except CacheError as error:
+            raise BuildError(f"{where}: {error}", error.hint) from None
+    return replace(settings, address=address, authority=None, certificate=None, key=None)
 
 
 class Cluster:

@@ -96,7 +96,7 @@ def read_cache(value: Any, directory: Path, mistakes: Mistakes) -> RemoteCache:
         try:
             check_address(address)
         except CacheError as error:
-            mistakes.add("cache.remote.store", str(error), error.hint)
+            mistakes.add("cache.remote", str(error), error.hint)
     return RemoteCache(**settings)
 
 
@@ -105,13 +105,17 @@ def chosen(settings: RemoteCache, environment: Mapping[str, str]) -> RemoteCache
 
     An empty OLMILL_REMOTE_CACHE is no remote cache. The files belong to the matrix's address.
 
-    Raises BuildError for a switch that is neither 0 nor 1.
+    Raises BuildError for an address that is none, or a switch that is neither 0 nor 1.
     """
     address = environment.get(ADDRESS)
-    if address is not None and address != settings.address:
-        settings = replace(
-            settings, address=address or None, authority=None, certificate=None, key=None
-        )
+    if address is not None and address.strip() != settings.address:
+        address = address.strip() or None
+        settings = replace(settings, address=address, authority=None, certificate=None, key=None)
+        if address is not None:
+            try:
+                check_address(address)
+            except CacheError as error:
+                raise BuildError(f"{ADDRESS}: {error}", error.hint) from None
     return replace(
         settings,
         read=_switch(environment, READ, settings.read),
@@ -135,7 +139,7 @@ def open_store(
 ) -> TieredStore:
     """Open the store in the directory `local`, with the remote one behind it; connects to nothing.
 
-    Raises CacheError for an address that is none, and without the package to verify signatures.
+    Raises CacheError where there are keys to trust, and no package to verify signatures.
     """
     if trust.keys and settings.address is not None:
         signing.require()
@@ -154,7 +158,6 @@ def _connector(
     address = settings.address
     if address is None:
         return None
-    check_address(address)
     return lambda: connect(
         address, credentials(settings, environment), compression=settings.compression
     )
@@ -166,12 +169,20 @@ def credentials(
     """Return what a server is shown: the PEM files of the settings, and what the environment has.
 
     `token` names the variable with the bearer token.
+
+    Raises CacheError for a token that no header could hold; no message shows it.
     """
     from cache.remote.credentials import Credentials  # noqa: PLC0415  (loads TLS: not on a no-op)
 
     netrc = environment.get("NETRC")
+    bearer = environment.get(token, "").strip()
+    if not (bearer.isascii() and bearer.isprintable()) or " " in bearer:
+        raise CacheError(
+            f"{token} is no token: there is a space, a line end or a strange letter in it",
+            "set it to the token alone",
+        )
     return Credentials(
-        token=environment.get(token) or None,
+        token=bearer or None,
         netrc=Path(netrc) if netrc else Path.home() / ".netrc",
         authority=files.authority,
         certificate=files.certificate,

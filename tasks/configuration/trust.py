@@ -65,17 +65,20 @@ def chosen_trust(keys: Mapping[str, bytes], environment: Mapping[str, str]) -> T
 
 
 def _keys_in(text: str) -> dict[str, bytes]:
-    pairs = [part.partition("=") for part in text.replace(",", " ").split()]
-    mistakes = Mistakes()
-    keys = read_trust({name: key for name, _, key in pairs}, mistakes)
-    names = [name for name, _, _ in pairs]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        mistakes.add(f"trust.{twice[0]}", "the name is given twice")
+    mistakes, keys = Mistakes(), dict[str, str]()
+    for part in text.replace(",", " ").split():
+        name, _, key = part.partition("=")
+        if not (name and key):
+            mistakes.add("trust.", f"{part[:80]!r} is not NAME=KEY")
+        elif name in keys:
+            mistakes.add(f"trust.{name}", "the name is given twice")
+        keys[name] = key
+    found = read_trust(keys, mistakes)
     if mistakes.lines:
-        told = mistakes.lines[0].removeprefix("trust.")
-        raise BuildError(f"{TRUSTED_KEYS}: {told}", "write NAME=KEY, with a comma between two")
-    return keys
+        told, _, _ = mistakes.lines[0].removeprefix("trust.").partition(" (hint: ")
+        hint = "write NAME=KEY, with a comma between two"
+        raise BuildError(f"{TRUSTED_KEYS}: {told.removeprefix(': ')}", hint)
+    return found
 
 
 def _signer(text: str, keys: Mapping[str, bytes], environment: Mapping[str, str]) -> Signer:
@@ -89,5 +92,8 @@ def _signer(text: str, keys: Mapping[str, bytes], environment: Mapping[str, str]
             f"{SIGNING_KEY} has the public key {signing.write_public(public)}, which has no name",
             f"name it in [trust] of the matrix, or who builds in {BUILDER}",
         )
-    signing.check_builder(builder)
+    try:
+        signing.check_builder(builder)
+    except CacheError as error:
+        raise BuildError(f"{BUILDER}: {error}", error.hint) from None
     return Signer(builder, public, private)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from cache.errors import CacheError
 from tasks import plan as plan_module
 from tasks.configuration.cluster import ClusterSettings, chosen, cluster_of, read_cluster
 from tasks.configuration.matrix import parse
 from tasks.configuration.mistakes import Mistakes
+from tasks.errors import BuildError
 from tasks.node import Graph
 from tasks.plan import plan
 from tasks.verification import Missing
@@ -60,7 +60,13 @@ def test_every_key() -> None:
         ({"executer": ADDRESS}, "did you mean 'executor'?"),
         ({"executor": 1}, "cluster.executor: expected a text"),
         ({"compression": 1}, "cluster.compression: expected true or false"),
-        ({"executor": "https://x"}, "cluster.executor: no executor: 'https://x'"),
+        (
+            {"executor": "https://x"},
+            "cluster.executor: not the address of a remote executor: 'https://x' "
+            "(hint: it begins with one of grpc://, grpcs://)",
+        ),
+        ({"executor": "x"}, "not the address of a remote executor: 'x'"),
+        ({"executor": "grpc://u:p@x"}, "a token into OLMILL_REMOTE_EXECUTOR_TOKEN"),
         ({"executor": "grpc://me:hunter2@x"}, "put them into a netrc file"),
         ({"platform": "linux"}, "cluster.platform: expected a table of texts, found str"),
         ({"platform": {"cores": 4}}, "cluster.platform.cores: expected a text, found 4"),
@@ -87,8 +93,10 @@ def test_the_option_comes_before_the_environment_and_that_before_the_matrix() ->
     assert chosen(settings, environment, "").address is None
     other = chosen(settings, environment, None)
     assert (other.certificate, other.platform) == (None, settings.platform)
-    with pytest.raises(CacheError, match="no executor"):
+    with pytest.raises(BuildError, match="--remote-executor: not the address of a remote executor"):
         chosen(settings, {}, "s3://bucket")
+    with pytest.raises(BuildError, match="OLMILL_REMOTE_EXECUTOR: not the address of"):
+        chosen(settings, {"OLMILL_REMOTE_EXECUTOR": "host:80"}, None)
     assert cluster_of(ClusterSettings(), {}) is None
 
 

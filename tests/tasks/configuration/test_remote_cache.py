@@ -7,7 +7,13 @@ import pytest
 from cache.errors import CacheError
 from cache.remote.http_transport import HttpTransport
 from tasks.configuration.mistakes import Mistakes
-from tasks.configuration.remote_cache import RemoteCache, chosen, open_store, read_cache
+from tasks.configuration.remote_cache import (
+    RemoteCache,
+    chosen,
+    credentials,
+    open_store,
+    read_cache,
+)
 from tasks.errors import BuildError
 
 ADDRESS = "https://cache.example.org/olmill"
@@ -44,7 +50,7 @@ def test_every_key() -> None:
         ({"remote": "cache.example.org"}, "not the address of a remote cache"),
         ({"remote": "ftp://x"}, "it begins with one of http://"),
         ({"remote": "https://"}, "not the address of a remote cache"),
-        ({"remote": "https://host:port/"}, "not an address"),
+        ({"remote": "https://host:port/"}, "cache.remote: not the address of a remote cache"),
         ({"remote": "https://me:hunter2@host/"}, "put them into a netrc file"),
         ({"remote": "https://host/?q"}, "ends with its path"),
         ({"write": 1}, "cache.write: expected true or false"),
@@ -70,8 +76,23 @@ def test_the_environment_comes_first() -> None:
     assert not chosen(settings, {"OLMILL_REMOTE_CACHE_COMPRESSION": "0"}).compression
     plain = chosen(RemoteCache(ADDRESS, compression=False), {"OLMILL_REMOTE_CACHE": "grpc://x"})
     assert plain == RemoteCache("grpc://x", compression=False)
+    assert chosen(settings, {"OLMILL_REMOTE_CACHE": f" {ADDRESS}\n"}) == settings
     with pytest.raises(BuildError, match="OLMILL_REMOTE_CACHE_WRITE is 'yes'"):
         chosen(settings, {"OLMILL_REMOTE_CACHE_WRITE": "yes"})
+    with pytest.raises(BuildError, match="OLMILL_REMOTE_CACHE: not the address of a remote cache"):
+        chosen(settings, {"OLMILL_REMOTE_CACHE": "cache"})
+
+
+@pytest.mark.parametrize("token", ["hunter2 x", "hunter2\nx", "hunter2\u00fc", "\x00hunter2"])
+def test_a_token_that_no_header_could_hold_is_refused(token: str) -> None:
+    with pytest.raises(CacheError, match="OLMILL_REMOTE_CACHE_TOKEN is no token") as caught:
+        credentials(RemoteCache("http://x"), {"OLMILL_REMOTE_CACHE_TOKEN": token})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_what_surrounds_a_token_is_no_part_of_it() -> None:
+    found = credentials(RemoteCache("http://x"), {"OLMILL_REMOTE_CACHE_TOKEN": "hunter2\n"})
+    assert found.authorization("x") == "Bearer hunter2"
 
 
 def test_a_token_goes_to_the_server_and_into_no_text(tmp_path: Path) -> None:

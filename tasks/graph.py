@@ -38,6 +38,7 @@ from tasks.realise import realise
 from tasks.releasing import provenance
 from tasks.session import Session
 from tasks.state import ACTION, DISTRUSTED, DURATION, MADE, NOTICES
+from tasks.waiting import waiting
 from tasks.workspace import BUILD, STATE, Workspace, receipt_hash, receipt_path, remove
 
 LOGS = "logs"
@@ -191,7 +192,8 @@ class Decision(UptodateCalculator):  # type: ignore[misc]  # doit has no type in
     def __call__(self, task: Any, values: Mapping[str, Any]) -> bool:  # noqa: ARG002  (doit's names)
         """Whether the node needs nothing."""
         if not self._session.decided:  # list and info ask without a run
-            self._session.decide(lambda name: self.get_val(name, "_values_:") or {})
+            with waiting():
+                self._session.decide(lambda name: self.get_val(name, "_values_:") or {})
         return self._session.is_current(self._node, values)
 
     def __repr__(self) -> str:

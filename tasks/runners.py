@@ -29,6 +29,7 @@ from tasks.graph import DEFECT, LOGS, lost, message
 from tasks.releasing import provenance
 from tasks.session import Session
 from tasks.state import ACTION, DISTRUSTED, DURATION, MADE, NOTICES, to_run_again
+from tasks.waiting import waiting
 from tasks.workspace import BUILD, sweep
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
         if self.always_execute:
             session.rebuild |= dict.fromkeys(chosen, "asked to run again")
         session.cached_only = self.cached_only
-        session.begin(self.dep_manager.get_values, chosen, self.asked, dist=self.dist)
+        with waiting():
+            session.begin(self.dep_manager.get_values, chosen, self.asked, dist=self.dist)
         if self.cached_only:
             self._tell(session.workspace.shared.warnings())
             _check_cached(session)
@@ -73,7 +75,8 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
             _check_toolchains(session, chosen)
             if session.workspace.cluster is None:  # nothing is known of its workers' memory
                 tight = check_verifications(session, chosen, self.processes)
-        _check_cluster(session)
+        with waiting():
+            _check_cluster(session)
         sweep(session.workspace)
         if hasattr(self.reporter, "planned"):
             known = durations(session, self.dep_manager.backend) if busy else {}

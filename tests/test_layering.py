@@ -21,6 +21,7 @@ DOIT = {
 OLMO_OUTSIDE_ACTIONS = {
     "tasks/commands/",
     "tasks/graph.py",  # errors
+    "tasks/configuration/environment.py",  # the suggestion for a misspelt variable
     "tasks/configuration/matrix.py",  # the tables of names that a matrix may use
     "tasks/memory.py",
     "tasks/configuration/mistakes.py",  # the suggestion for a misspelt name
@@ -84,6 +85,7 @@ STREAMS = {  # sys.stdout and sys.stderr
     "tasks/commands/",
     "tasks/action_output.py",
     "tasks/run.py",
+    "tasks/waiting.py",  # the last line of a process that a signal ends
     "olmo/cli.py",
     "olmo/__main__.py",
     "olmo/generation/console.py",

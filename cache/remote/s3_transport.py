@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cache.digest import Digest
 
 _CHECK = "check the address and the AWS_* variables (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, …)"
+_NO_BUCKET = "NoSuchBucket"  # the code of that answer: no bucket and no object are both 404
 _PIECE = 8 << 20  # bytes of a blob for which one request asks, so that each has its time limit
 
 
@@ -122,7 +123,9 @@ class S3Transport(OneByOne):
                 if found.meta["size"] > MAX_ENTRY_BYTES:
                     raise CorruptBlob(f"{found.meta['size']} bytes are too many")
                 return _content(found, found.meta["size"])
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if _NO_BUCKET in str(error):
+                raise self._no_bucket() from None
             return None
 
     def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:

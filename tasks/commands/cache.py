@@ -8,6 +8,7 @@ from typing import Any
 from doit.exceptions import InvalidCommand
 
 from olmo.errors import unknown
+from tasks.commands.explained import HELP
 from tasks.commands.node_command import NodeCommand
 from tasks.graph import message
 
@@ -37,6 +38,9 @@ class Cache(NodeCommand):
         """Hand over to the subcommand that is named first."""
         if not in_args:
             raise InvalidCommand(f"which? doit cache {self.doc_usage}")
+        if in_args[0] in HELP:
+            print(self.help())
+            return 0
         if in_args[0] not in SUBCOMMANDS:
             raise InvalidCommand(message(unknown("subcommand", in_args[0], SUBCOMMANDS)))
         return self._subcommand(in_args[0]).parse_execute(in_args[1:])

@@ -36,14 +36,14 @@ class Gc(NodeCommand):
             "name": "max_size",
             "long": "max-size",
             "type": str,
-            "default": "",
+            "default": None,
             "help": "leave at most so much, such as 20GiB",
         },
         {
             "name": "max_age",
             "long": "max-age",
             "type": str,
-            "default": "",
+            "default": None,
             "help": "leave nothing that no build has used for so long, such as 30d",
         },
         {
@@ -59,8 +59,8 @@ class Gc(NodeCommand):
     def _execute(
         self,
         session: Session,
-        max_size: str,
-        max_age: str,
+        max_size: str | None,
+        max_age: str | None,
         dry_run: bool,
         as_json: bool,
         pos_args: list[str],
@@ -73,8 +73,8 @@ class Gc(NodeCommand):
         now_ns = time.time_ns()
         try:
             limits = Limits(
-                parse_size(max_size) if max_size else None,
-                parse_age(max_age) if max_age else None,
+                None if max_size is None else parse_size(max_size),
+                None if max_age is None else parse_age(max_age),
             )
             gone = collect(store.root, needs, limits, now_ns, dry_run=dry_run)
             left = survey(store.root).size

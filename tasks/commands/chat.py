@@ -18,6 +18,7 @@ from tasks.session import Session
 class Chat(NodeCommand):
     """`doit chat MODEL`: talk to what was built."""
 
+    only_waits = False
     doc_purpose = "talk to a model that was built"
     doc_usage = "MODEL"
     cmd_options: ClassVar[Any] = (

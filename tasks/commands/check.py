@@ -19,6 +19,7 @@ from tasks.session import Session
 class Check(NodeCommand):
     """`doit check TASK …`: build nodes again, elsewhere, and compare bytes."""
 
+    only_waits = False
     doc_purpose = "rebuild tasks in a fresh directory and compare with what is recorded"
     doc_usage = "TASK ..."
 

@@ -18,6 +18,8 @@ from olmo.errors import OlmoError
 from tasks.errors import BuildError
 from tasks.graph import message
 
+HELP = frozenset({"--help", "-h"})
+
 _NO_OPTION = re.compile(
     r"Error parsing \w+: (?:option )?(.*?)(?: not recognized)? \(parsing options", re.DOTALL
 )
@@ -38,6 +40,9 @@ class Explained:
         try:
             return int(super().parse_execute(in_args) or 0)  # type: ignore[misc]  # doit's, in the class it is mixed into
         except CmdParseError as error:
+            if HELP.intersection(in_args):
+                print(self.help())
+                return 0
             raise InvalidCommand(_option(self, str(error))) from None
         except InvalidCommand as error:
             name = error.not_found or _named(str(error))
@@ -94,8 +99,6 @@ def _option(command: Any, text: str) -> str:
     more = f"doit help {command.name} shows the options"
     if match := _NO_OPTION.match(text):
         wrong = match[1]
-        if wrong in {"--help", "-h"}:
-            return f"doit {command.name} has no option {wrong}\nhint: {more}"
         if " not recognized" in text and wrong.startswith("-"):
             long = [f"--{name.rstrip('=')}" for name in command.cmdparser.get_long()]
             return f"doit {command.name} has no option {wrong}\nhint: " + suggestion(

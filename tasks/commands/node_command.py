@@ -9,6 +9,7 @@ from __future__ import annotations
 import getopt
 import os
 import sys
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 from doit.cmd_base import DoitCmdBase
@@ -20,6 +21,7 @@ from tasks.commands.explained import Explained
 from tasks.graph import message
 from tasks.session import Session
 from tasks.state import to_run_again
+from tasks.waiting import waiting
 
 JSON = {
     "name": "as_json",
@@ -34,6 +36,7 @@ class NodeCommand(Explained, DoitCmdBase):  # type: ignore[misc]  # doit has no 
     """A command about nodes; `tell(session, …)` is its body."""
 
     doc_description: ClassVar[str | None] = None
+    only_waits: ClassVar[bool] = True  # it may end at any moment, having started nothing
     cmd_options: ClassVar[Any] = ()
 
     def parse_execute(self, in_args: list[str]) -> int:
@@ -58,7 +61,8 @@ class NodeCommand(Explained, DoitCmdBase):  # type: ignore[misc]  # doit has no 
     def execute(self, params: Any, args: Any) -> int:
         """Execute without doit's tasks, which only a run needs: of a large graph they fill the memory."""
         self.loader.load_tasks = lambda **_: []
-        return int(super().execute(params, args) or 0)
+        with waiting() if self.only_waits else nullcontext():
+            return int(super().execute(params, args) or 0)
 
     def tasks(self) -> list[str]:
         """Return the names of the nodes."""

@@ -119,6 +119,7 @@ class Handler(BaseHTTPRequestHandler):
 class Serve(NodeCommand):
     """`doit serve`: chat with the libraries for WebGPU in a browser, until Ctrl-C."""
 
+    only_waits = False
     doc_purpose = "chat with the libraries for webgpu in a browser"
     doc_usage = ""
     cmd_options: ClassVar[Any] = (

@@ -7,7 +7,6 @@ import re
 from tasks.errors import BuildError
 
 _SIZES = {
-    "": 1,
     "B": 1,
     **{f"{unit}iB": 1024**power for power, unit in enumerate("KMGT", 1)},
     **{f"{unit}B": 1000**power for power, unit in enumerate("kMGT", 1)},
@@ -17,7 +16,7 @@ _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes of a size such as "20GiB", "1.5 TB" or "500000".
+    """Return the bytes of a size such as "20GiB", "1.5 TB" or "0"; any other has a unit.
 
     Raises:
         BuildError: it is none.
@@ -62,6 +61,6 @@ def duration_text(seconds: float) -> str:
 
 def _amount(text: str, units: dict[str, int], what: str, hint: str) -> float:
     found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)", text, re.ASCII)
-    if found is None or found[2] not in units:
+    if found is None or (found[2] not in units and text != "0"):
         raise BuildError(f"not a {what}: {text[:80]!r}".replace("a age", "an age"), hint)
-    return float(found[1]) * units[found[2]]
+    return float(found[1]) * units.get(found[2], 0)

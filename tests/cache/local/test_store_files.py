@@ -11,15 +11,22 @@ import pytest
 from cache import digest as digests
 from cache.action import ActionResult
 from cache.errors import CacheError, MissingBlob, StoreUnavailable
+from cache.local.store import LocalStore
 from tests.cache.local_stores import KEY, blob_file, check_whole, mode, overwrite, rot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from cache.local.store import LocalStore
-
 CONTENT = digests.of_bytes(b"content")
+
+
+def test_a_root_that_leads_nowhere_is_one_message(tmp_path: Path) -> None:
+    """As where the disk behind a symbolic link is not mounted."""
+    (tmp_path / "link").symlink_to(tmp_path / "absent")
+    with pytest.raises(StoreUnavailable, match="link/v1: No such file") as caught:
+        LocalStore(tmp_path / "link").write(b"x")
+    assert "OLMILL_CACHE_DIR" in (caught.value.hint or "")
 
 
 class TestPutFile:

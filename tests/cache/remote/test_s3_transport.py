@@ -9,6 +9,7 @@ import obstore
 import pytest
 from obstore.store import S3Store
 
+from cache.digest import of_bytes
 from cache.errors import RemoteUnavailable
 from cache.remote.connect import connect
 from cache.remote.credentials import Credentials
@@ -64,3 +65,5 @@ def test_a_bucket_that_is_not_there_is_one_message(server: Server) -> None:
         with pytest.raises(RemoteUnavailable, match="s3://no-such-bucket") as caught:
             store.write(b"x")
         assert caught.value.hint
+        with pytest.raises(RemoteUnavailable, match="s3://no-such-bucket: no such bucket"):
+            store.get_result(of_bytes(b"key"))

@@ -76,6 +76,8 @@ def test_results_are_told_by_the_nodes_that_made_them(project: Project, capsys: 
     ("arguments", "mistake"),
     [
         (["--max-size", "20 gigs"], "not a size: '20 gigs'\nhint: write it like 20GiB"),
+        (["--max-size", "20"], "not a size: '20'\nhint: write it like 20GiB"),
+        (["--max-size="], "not a size: ''"),
         (["--max-age", "30"], "not an age: '30'\nhint: write it like 30d"),
         (["step:a"], "it takes no tasks"),
     ],

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,3 +19,16 @@ def test_a_reader_may_have_seen_enough(
     with os.fdopen(writer, "w") as closed:
         monkeypatch.setattr(sys, "stdout", closed)
         assert project.doit(command) == 0
+
+
+@pytest.mark.parametrize("asked", ["--help", "-h"])
+@pytest.mark.parametrize(
+    "command", [["plan"], ["ci-matrix"], ["run"], ["list"], ["cache"], ["cache", "gc"]]
+)
+def test_help_is_given_where_it_is_asked_for(
+    project: Project, capsys: pytest.CaptureFixture[str], command: list[str], asked: str
+) -> None:
+    assert project.doit(*command, asked) == 0
+    told = capsys.readouterr()
+    assert f"USAGE\n    {Path(sys.argv[0]).name} {' '.join(command)}" in told.out
+    assert not told.err

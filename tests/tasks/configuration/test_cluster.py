@@ -62,8 +62,7 @@ def test_every_key() -> None:
         ({"compression": 1}, "cluster.compression: expected true or false"),
         (
             {"executor": "https://x"},
-            "cluster.executor: not the address of a remote executor: 'https://x' "
-            "(hint: it begins with one of grpc://, grpcs://)",
+            "executor: 'https://x' (hint: it begins with one of grpc://, grpcs://)",
         ),
         ({"executor": "x"}, "not the address of a remote executor: 'x'"),
         ({"executor": "grpc://u:p@x"}, "a token into OLMILL_REMOTE_EXECUTOR_TOKEN"),

@@ -10,7 +10,7 @@ from tasks.errors import BuildError
     ("text", "size"),
     [
         ("0", 0),
-        ("500000", 500_000),
+        ("500000B", 500_000),
         ("7B", 7),
         ("20GiB", 20 << 30),
         ("1.5 TiB", 3 << 39),
@@ -38,7 +38,7 @@ def test_ages(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "GiB", "-1GiB", "1gib", "1.GiB", "1e9", "٣GiB", "20 Gi B", "nan"]
+    "text", ["", "20", "GiB", "-1GiB", "1gib", "1.GiB", "1e9", "٣GiB", "20 Gi B", "nan"]
 )
 def test_no_sizes(text: str) -> None:
     with pytest.raises(BuildError, match="not a size") as caught:

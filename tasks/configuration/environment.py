@@ -19,6 +19,7 @@ VARIABLES = (
     remote_cache.ADDRESS,
     remote_cache.READ,
     remote_cache.WRITE,
+    remote_cache.COMPRESSION,
     cluster.ADDRESS,
     trust.TRUSTED_KEYS,
     trust.BUILDER,

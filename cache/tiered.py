@@ -234,10 +234,13 @@ class TieredStore:
         }
         return lacking
 
-    def push(self, key: Digest) -> None:
-        """Store a result of the local store and its blobs in the remote one, in the background."""
+    def push(self, key: Digest, messages: Mapping[Digest, bytes] | None = None) -> None:
+        """Store a result of the local store and its blobs in the remote one, in the background.
+
+        messages: blobs beside them, of which other tools read what action the key stands for.
+        """
         if self.writes and self.remote is not None:
-            self._uploads.add(key)
+            self._uploads.add((key, messages or {}))
 
     def finish(self, *, abandon: bool = False) -> None:
         """Wait until everything is pushed, or begin nothing more of it (`abandon`).
@@ -293,14 +296,15 @@ class TieredStore:
         self.distrust((str(self.local.root), f"not believed: {verdict.value}"), [key])
         return False
 
-    def _push(self, keys: list[Digest]) -> None:
+    def _push(self, pushed: list[tuple[Digest, Mapping[Digest, bytes]]]) -> None:
         """Store results in the remote store: small ones together, then each large one."""
         remote, supply = self._remote, self._supply
         if remote is None or supply is None:
             return
         together: dict[Digest, ActionResult] = {}
         alone: list[dict[Digest, ActionResult]] = []
-        for key, result in self._signed(remote, keys):
+        messages = dict(pushed)
+        for key, result in self._signed(remote, messages):
             if sum(digest.size for digest in result.outputs.values()) > _LARGE:
                 alone.append({key: result})
             else:
@@ -308,7 +312,8 @@ class TieredStore:
         try:
             for results in filter(None, (together, *alone)):
                 if self.writes:
-                    self._store(remote, supply, results)
+                    beside = {d: data for key in results for d, data in messages[key].items()}
+                    self._store(remote, supply, results, beside)
         except CacheError as error:
             if self.required:
                 raise
@@ -331,13 +336,21 @@ class TieredStore:
                 self.distrust((remote.address, f"not written: {error} ({error.hint})"), [key])
 
     def _store(
-        self, remote: RemoteStore, supply: Supply, results: Mapping[Digest, ActionResult]
+        self,
+        remote: RemoteStore,
+        supply: Supply,
+        results: Mapping[Digest, ActionResult],
+        messages: Mapping[Digest, bytes],
     ) -> None:
-        """Store results in the remote store, and first their blobs."""
+        """Store results in the remote store, and first their blobs and the messages beside them."""
         blobs = {digest for result in results.values() for digest in result.outputs.values()}
+        blobs.update(messages)
 
-        def contents(missing: Collection[Digest]) -> Mapping[Digest, Path]:
-            return {digest: self.local.blob_path(digest) for digest in missing}
+        def contents(missing: Collection[Digest]) -> Mapping[Digest, bytes | Path]:
+            return {
+                digest: messages[digest] if digest in messages else self.local.blob_path(digest)
+                for digest in missing
+            }
 
         supply.bring(blobs, contents)
         try:

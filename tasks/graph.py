@@ -244,7 +244,7 @@ def run_node(current: Session, node: Node) -> dict[str, Any] | TaskFailed:
         "vouchers": made.vouchers,
         NOTICES: current.workspace.shared.notices(),
         DISTRUSTED: current.workspace.shared.distrusted(),
-        MADE: [str(key) for key in made.made],
+        MADE: {name: str(key) for name, key in made.made.items()},
         ACTION: fields(made.keyed),
         DURATION: made.ran,
     }

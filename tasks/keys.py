@@ -60,6 +60,12 @@ class Keyed:
         """Digest of the Action: the key in the action cache."""
         return self.action.key
 
+    @property
+    def messages(self) -> Mapping[Digest, bytes]:
+        """Blobs that say what the key stands for: the Action, its Command, directories, parameters."""
+        texts = (self.node.params.encode(), tools_json(self.node, self.code))
+        return {**self.action.blobs, **{of_bytes(text): text for text in texts}}
+
 
 class Keys:
     """Computes keys of one workspace's nodes; code is read once per action and run."""

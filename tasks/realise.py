@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -48,7 +48,7 @@ class Realised:
 
     `ran` are the seconds that the action ran for this node, whenever and wherever that was; None
     if nobody said. `beside` is the node whose action made this one too, if it was not its own. `here` tells whether
-    its files are in place, or were left in the remote store. `made` are the keys of the results
+    its files are in place, or were left in the remote store. `made` are the nodes and keys of the results
     that came to be: its own, and those of producers whose files were lost. `vouchers` are the
     trusted public keys that vouch for the result, None if it was made here.
     """
@@ -60,7 +60,7 @@ class Realised:
     beside: str | None = None
     warnings: tuple[str, ...] = ()
     here: bool = True
-    made: tuple[Digest, ...] = ()
+    made: Mapping[str, Digest] = field(default_factory=dict)
     ran: float | None = None
     vouchers: Collection[str] | None = None
 
@@ -119,7 +119,7 @@ def realise(
     previous = read_receipt(workspace, node.name) or {}
     (materialise if here else leave_elsewhere)(workspace, node, outputs, previous)
     write_receipt(workspace, node.name, outputs)
-    fresh = (*again.made, *([keyed.key] if found is None or how == "built" else []))
+    fresh = {**again.made, **({node.name: keyed.key} if found is None or how == "built" else {})}
     told = (*again.warnings, *warnings)
     ran, vouchers = result.seconds, workspace.shared.trust.vouchers(keyed.key, result)
     return Realised(keyed, outputs, how, seconds, beside, told, here, fresh, ran, vouchers)
@@ -149,12 +149,12 @@ def _find(
 class _Again:
     """Makes nodes again whose files are needed and were lost, in the remote store or here.
 
-    made, warnings: the keys of what was made, and what to tell of it.
+    made, warnings: nodes and keys of what was made, and what to tell of it.
     """
 
     def __init__(self, workspace: Workspace, keys: Keys, board: Board) -> None:
         self._workspace, self._keys, self._board = workspace, keys, board
-        self.made: list[Digest] = []
+        self.made: dict[str, Digest] = {}
         self.warnings: list[str] = []
 
     def make(self, lost: Collection[Input]) -> None:
@@ -170,7 +170,7 @@ class _Again:
                 result = workspace.store.get_result(keyed.key)
                 if result is None:
                     result = _make(workspace, keyed, _alone, self._board, self).result
-                    self.made.append(keyed.key)
+                    self.made[name] = keyed.key
                     self.warnings.append(f"{name} was made again: its files were lost")
                 there.update(result.outputs.values())
         gone = [given for given in lost if given.digest not in there]

@@ -18,7 +18,7 @@ from cache.errors import CorruptBlob
 from cache.tiered import TieredStore
 from tasks.configuration.cluster import Cluster
 from tasks.errors import BuildError
-from tasks.keys import CODE, INPUTS, Input, Keyed, tools_json
+from tasks.keys import CODE, INPUTS, Input, Keyed
 from tasks.normalise import normalise
 from tasks.staging import MakeAgain, check_sources, in_place, made_at, renamed, staged_names
 from tasks.workspace import Workspace, source_files
@@ -121,8 +121,7 @@ class _Needed:
     ) -> None:
         self._workspace, self._keyed, self._make_again = workspace, keyed, make_again
         self._leaves = leaves
-        texts = (keyed.node.params.encode(), tools_json(keyed.node, keyed.code))
-        self._messages = {**keyed.action.blobs, **{of_bytes(text): text for text in texts}}
+        self._messages = keyed.messages
         self._code = {digest: path for path, digest in keyed.code.files.items()}
         self._inputs = {given.digest: given for given in keyed.inputs.values()}
 

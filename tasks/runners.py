@@ -164,8 +164,11 @@ class NodeRunner(Runner):  # type: ignore[misc]  # doit has no type information
         task, state = node.task, self.dep_manager.backend
         workspace = self.session.workspace
         shared = workspace.shared
-        for key in task.values.pop(MADE, ()):
-            shared.push(parse(key))
+        for name, key in task.values.pop(MADE, {}).items():
+            decided = self.session.decided.get(name)
+            keyed = decided.keyed if decided is not None and shared.writes else None
+            same = keyed is not None and str(keyed.key) == key
+            shared.push(parse(key), keyed.messages if keyed is not None and same else {})
         for cause, keys in task.values.pop(DISTRUSTED, {}).items():
             shared.distrust(cause, keys)
         self._tell(task.values.pop(NOTICES, ()))

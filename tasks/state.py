@@ -29,7 +29,7 @@ _ASIDE = (
     REASON,
     RUN,
 )  # what deciding does not need: read when asked for, never forgotten
-MADE = "made:"  # keys of the results that came to be, told to the runner and not kept
+MADE = "made:"  # nodes and keys of the results that came to be, told to the runner and not kept
 DISTRUSTED = "distrusted:"  # keys of results that are not believed, told and not kept likewise
 NOTICES = "notices:"  # what the remote cache gave cause to say, told to the runner and not kept
 _VALUES = "_values_:"  # doit's entry for what a task returned

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from doit.exceptions import InvalidCommand
 
-from cache import parallel
-from cache.digest import Digest
 from cache.tiered import TieredStore
 from tasks.commands.cache_transfer import Moved, Transfer
 from tasks.configuration.trust import SIGNING_KEY
+from tasks.keys import Keyed
 
 
 class Sign(Transfer):
@@ -22,7 +23,8 @@ class Sign(Transfer):
     )
     words = ("signed", "not in the remote cache, or not believed")
 
-    def _move(self, shared: TieredStore, keys: dict[str, Digest]) -> Moved:
+    def _move(self, shared: TieredStore, keyed: Mapping[str, Keyed]) -> Moved:
+        keys = {name: one.key for name, one in keyed.items()}
         remote, trust = shared.remote, shared.trust
         assert remote is not None  # noqa: S101  (asked before)
         if not trust.keys:
@@ -35,12 +37,12 @@ class Sign(Transfer):
                 f"nothing to sign with\nhint: set {SIGNING_KEY} to a key that is trusted"
             )
         there = remote.get_results(keys.values())
-        unsigned = [
-            (key, result)
+        unsigned = {
+            key: result
             for key, result in there.items()
             if trust.sign(key, result).signatures != result.signatures
-        ]
-        parallel.each(lambda one: remote.put_result(*one), unsigned)
+        }
+        remote.put_results(unsigned)
         absent = tuple(name for name, key in keys.items() if key not in there)
         return Moved(len(unsigned), 0, 0, len(there) - len(unsigned), absent)
 

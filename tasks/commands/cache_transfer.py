@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from cache.tiered import TieredStore
 from tasks.commands.node_command import JSON, NodeCommand
 from tasks.display.amounts import size_text
 from tasks.graph import message
+from tasks.keys import Keyed
 from tasks.session import Session
 
 
@@ -51,15 +52,15 @@ class Transfer(NodeCommand):
                 )
             with shared.local.lease():
                 decided = self._decided(session, pos_args)
-                keys = {name: one.keyed.key for name, one in decided.items() if one.keyed}
-                moved = self._move(shared, keys)
+                keyed = {name: one.keyed for name, one in decided.items() if one.keyed}
+                moved = self._move(shared, keyed)
         except CacheError as error:
             sys.stderr.write(f"error: {message(error)}\n")
             return 2
         finally:
             shared.close()
         self._warn(shared)
-        unknown = [name for name in decided if name not in keys]
+        unknown = [name for name in decided if name not in keyed]
         absent = (*moved.absent, *unknown)
         if as_json:
             print(json.dumps({**asdict(moved), "absent": absent}, indent=2))
@@ -73,7 +74,7 @@ class Transfer(NodeCommand):
         size = size_text(moved.bytes)
         return f"{moved.results} results, {moved.blobs} blobs, {size}; {moved.there} were there"
 
-    def _move(self, shared: TieredStore, keys: dict[str, Digest]) -> Moved:
+    def _move(self, shared: TieredStore, keyed: Mapping[str, Keyed]) -> Moved:
         raise NotImplementedError
 
 
@@ -85,18 +86,20 @@ class Push(Transfer):
     doc_description = "Of the tasks and what they read, or of all."
     words = ("pushed", "not in the cache on this machine")
 
-    def _move(self, shared: TieredStore, keys: dict[str, Digest]) -> Moved:
+    def _move(self, shared: TieredStore, keyed: Mapping[str, Keyed]) -> Moved:
         remote = shared.remote
         assert remote is not None  # noqa: S101  (asked before)
+        keys = {name: one.key for name, one in keyed.items()}
         here = {name: shared.local.get_result(key) for name, key in keys.items()}
         there = remote.get_results(keys.values())
+        messages = {one.key: one.messages for one in keyed.values()}
         to_go = {keys[name]: result for name, result in here.items() if result is not None}
         to_go = {key: result for key, result in to_go.items() if key not in there}
         outputs = {digest for result in to_go.values() for digest in result.outputs.values()}
         blobs = remote.missing(outputs)
         shared.writes = True  # who says push means it
         for key in to_go:
-            shared.push(key)
+            shared.push(key, messages[key])
         shared.finish()
         absent = tuple(
             name for name, result in here.items() if result is None and keys[name] not in there
@@ -115,7 +118,8 @@ class Pull(Transfer):
     )
     words = ("pulled", "not in the remote cache")
 
-    def _move(self, shared: TieredStore, keys: dict[str, Digest]) -> Moved:
+    def _move(self, shared: TieredStore, keyed: Mapping[str, Keyed]) -> Moved:
+        keys = {name: one.key for name, one in keyed.items()}
         shared.reads = True
         found = shared.lookup(keys.values())
         to_come = {key: one.result for key, one in found.items() if not one.local}

@@ -1,5 +1,6 @@
 """`doit cache push` and `pull`: to and from every kind of server, without a build."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from cache.digest import Digest
 from cache.local.survey import survey
+from cache.protocol import remote_execution_pb2 as reapi
 from cache.remote.connect import connect
 from cache.remote.credentials import Credentials
+from cache.remote.store import RemoteStore
 from tests.cache.servers import SERVERS, Server
 from tests.tasks.toy import Project, Step
 
@@ -120,3 +124,50 @@ def test_a_server_that_is_gone_is_an_error(tmp_path: Path, capsys: Capture, comm
     shown = capsys.readouterr().err
     assert "http://127.0.0.1:1: Connection refused" in shown
     assert "Traceback" not in shown
+
+
+def action_of(store: RemoteStore, project: Project, key: Digest) -> dict[str, bytes]:
+    """What a server tells other tools of an action: its messages, by what they are."""
+    assert store.get_result(key) is not None
+    action = reapi.Action.FromString(store.read(key))
+    found = {"action": store.read(key), "command": read(store, action.command_digest)}
+    root = reapi.Directory.FromString(read(store, action.input_root_digest))
+    for file in root.files:
+        found[file.name] = read(store, file.digest)
+    directories = [root]
+    while directories:
+        for one in directories.pop().directories:
+            found[one.name] = read(store, one.digest)
+            directories.append(reapi.Directory.FromString(found[one.name]))
+    assert not any(str(project.root).encode() in data for data in found.values())
+    return found
+
+
+def read(store: RemoteStore, digest: Any) -> bytes:
+    return store.read(Digest(digest.hash, digest.size_bytes))
+
+
+@pytest.mark.parametrize("way", ["written", "written by processes", "pushed"])
+def test_a_result_brings_what_its_key_stands_for(
+    machine: Machine, server: Server, capsys: Capture, way: str
+) -> None:
+    one = machine("one")
+    one.writes = way != "pushed"
+    assert one.doit(*(["-n", "2"] if way == "written by processes" else [])) == 0
+    if way == "pushed":
+        told(one, capsys, "push")
+    current = one.session()
+    decided = current.decide(lambda _: {})
+    with contextlib.closing(connect(server.address, Credentials())) as store:
+        for name, assessed in decided.items():
+            assert assessed.keyed is not None
+            found = action_of(store, one, assessed.keyed.key)
+            command = reapi.Command.FromString(found["command"])
+            assert list(command.arguments) == ["python", "-m", "toyactions", "toyactions.concat"]
+            step = STEPS[name.removeprefix("step:")]
+            assert json.loads(found["params.json"])["text"] == step.text
+            assert {"inputs"} & found.keys() == ({"inputs"} if step.reads else set())
+    local = survey(one.cache)
+    assert {digest for result in local.results.values() for digest in result.outputs or ()} == {
+        *local.blobs
+    }

@@ -34,7 +34,19 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]*)(#[^)\s]*)?\)")
 MATRICES = (ROOT / "matrix.toml", ROOT / "examples" / "release" / "matrix.toml")
 # Programs of the system, whose options are not ours to check.
-OTHERS = {"base64", "export", "head", "jq", "openssl", "printf", "rm", "sort", "tail"}
+OTHERS = {
+    "base64",
+    "chown",
+    "export",
+    "head",
+    "jq",
+    "mkdir",
+    "openssl",
+    "printf",
+    "rm",
+    "sort",
+    "tail",
+}
 PLACEHOLDER = re.compile(r"[A-Z]+|\$TASKS|\.\.\.|.*…")
 
 

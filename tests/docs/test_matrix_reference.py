@@ -16,7 +16,8 @@ from olmo.configuration import conversation
 from tasks.configuration.matrix import KEYS, TABLES, TARGET_KEYS
 from tasks.configuration.mistakes import Key
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "matrix.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "matrix.md"
 MARK = re.compile(r"<!-- keys: (.*?) -->\n+(?:\|.*\n)*")
 
 MEANINGS = {  # of a template's keys, whose forms and defaults are those of olmo.configuration.conversation
@@ -88,3 +89,15 @@ def test_options_of_targets_are_those_that_the_code_takes() -> None:
     for kind, word in kinds.items():
         of_kind = {name for name, key in TARGET_KEYS.items() if word in key.of}
         assert of_kind == set(targets._OPTIONS[kind])
+
+
+def test_every_variable_is_told() -> None:
+    read = {
+        name
+        for folder in ("cache", "olmo", "tasks")
+        for path in (ROOT / folder).rglob("*.py")
+        for name in re.findall(r"\bOLMILL_[A-Z_]+\b", path.read_text(encoding="utf-8"))
+    }
+    section = PAGE.read_text(encoding="utf-8").partition("## The environment\n")[2]
+    told = set(re.findall(r"`(OLMILL_[A-Z_]+)`", section.partition("\n## ")[0]))
+    assert told == read - {"OLMILL_FUZZ"}

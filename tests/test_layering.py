@@ -3,6 +3,8 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Set as AbstractSet
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -101,19 +103,38 @@ ENVIRONMENT = {
 }
 
 
+@cache
 def modules() -> list[Path]:
     return sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports(path: Path) -> AbstractSet[str]:
     """Dotted names a module imports, at any depth."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+@cache
+def used(path: Path) -> AbstractSet[str]:
+    """Attributes such as `sys.stdout` that a module uses, and functions such as `print` it calls."""
+    found = set()
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found.add(f"{node.value.id}.{node.attr}")
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            found.add(node.func.id)
     return found
 
 
@@ -126,19 +147,10 @@ def importers(top: str) -> set[str]:
 
 
 def users(*names: str) -> set[str]:
-    """Modules that use an attribute such as `sys.stdout` or call a built-in such as `print`."""
-    found = set()
-    for path in modules():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                name = f"{node.value.id}.{node.attr}"
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                name = node.func.id
-            else:
-                continue
-            if name in names:
-                found.add(path.relative_to(ROOT).as_posix())
-    return found
+    """Modules that use one of these names."""
+    return {
+        path.relative_to(ROOT).as_posix() for path in modules() if not used(path).isdisjoint(names)
+    }
 
 
 def outside(found: set[str], allowed: set[str]) -> set[str]:

@@ -1,16 +1,48 @@
 """How hard property tests try: OLMILL_FUZZ=N has each try N examples, and cut tests cut everywhere.
 
 And how TVM's threads wait: asleep. By default each spins 300,000 times after every kernel, which takes
-from the tests beside it the processor that they share.
+from the tests beside it the processor that they share. And that SIGINT reaches what tests start, also
+where a shell has started pytest in the background, which ignores it.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import first_build
+from tests.first_build import FirstBuild
+from tests.made_once import made_once
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "0")
+
+# Files that take longest, the longest first: with short ones at the end no worker waits for another.
+LONGEST = (
+    "tests/olmo/wasm/test_engine.py",
+    "tests/test_executed_sets.py",
+    "tests/olmo/modeling/test_quantized_layers.py",
+    "tests/test_style.py",
+    "tests/test_release.py",
+    "tests/test_answers.py",
+    "tests/olmo/test_device_libraries.py",
+    "tests/olmo/verification/test_library_check.py",
+    "tests/test_reproducible.py",
+    "tests/olmo/generation/test_runtime.py",
+    "tests/olmo/compilation/test_compile.py",
+    "tests/olmo/compilation/test_cpu_schedule.py",
+    "tests/olmo/modeling/test_rope.py",
+    "tests/test_bad_input.py",
+    "tests/tasks/test_random_graphs.py",
+    "tests/tasks/test_killed.py",
+    "tests/olmo/verification/test_verify.py",
+    "tests/olmo/test_cli.py",
+    "tests/test_cluster.py",
+)
 
 settings.register_profile("olmill", deadline=None)  # how long an example takes proves nothing
 settings.load_profile("olmill")
@@ -21,3 +53,13 @@ if "OLMILL_FUZZ" in os.environ:
         suppress_health_check=[HealthCheck.too_slow],
     )
     settings.load_profile("fuzz")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
+
+
+@pytest.fixture(scope="session")
+def first(tmp_path_factory: pytest.TempPathFactory) -> FirstBuild:
+    return FirstBuild(made_once(tmp_path_factory, "first-build", first_build.build))

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.clone import ROOT, Clone, clone
+from tests.first_build import FirstBuild
 from tests.schemas import check
 
 MATRIX = """
@@ -23,9 +24,9 @@ targets = ["linux-x86_64-cpu"]
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def project(first: FirstBuild, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     base = tmp_path_factory.mktemp("answers")
-    made = clone(base / "project", base / "store", MATRIX)
+    made = clone(base / "project", first.kernels(base / "store"), MATRIX)
     made.build("-n", "2")
     return made
 

@@ -15,6 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.clone import Clone, clone
+from tests.first_build import FirstBuild
 
 MATRIX = """
 [models.m]
@@ -33,18 +34,10 @@ WEIGHTS = "checkpoint/model.safetensors"
 TENSOR = "model.layers.0.mlp.down_proj.weight"
 
 
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with the kernels of conversion, which no mistake here has anything to do with."""
-    base = tmp_path_factory.mktemp("kernels")
-    clone(base / "p", base / "store", MATRIX).build("kernels")
-    return base / "store"
-
-
 @pytest.fixture
-def project(tmp_path: Path, kernels: Path) -> Clone:
-    shutil.copytree(kernels, tmp_path / "store")
-    return clone(tmp_path / "p", tmp_path / "store", MATRIX)
+def project(tmp_path: Path, first: FirstBuild) -> Clone:
+    """A project that has the kernels of conversion, which no mistake here has anything to do with."""
+    return clone(tmp_path / "p", first.kernels(tmp_path / "store"), MATRIX)
 
 
 def weights(project: Clone, change: Callable[[dict[str, np.ndarray]], None]) -> None:

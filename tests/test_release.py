@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from tests.clone import Clone, clone
+from tests.first_build import FirstBuild
 from tests.tasks.writable_hub import READER, WRITER, Repository, WritableHub, writable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,10 +39,8 @@ SHARD = "m-q0f32-ctx256-MLC/params_shard_0.bin"
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.mktemp("base")
-    clone(base / "project", base / "store", MATRIX).build()
-    return base / "store"
+def store(first: FirstBuild, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return first.store(tmp_path_factory.mktemp("base") / "store")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
-"""Libraries that tests share: each compiled once per session, when a test first asks for it."""
+"""Libraries that tests share: each compiled once in a run, when a test first asks for it."""
 
-import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,11 @@ from olmo.codecs.codec import file_name
 from olmo.codecs.kernel_library import HOSTS, build_kernels
 from olmo.codecs.kernels import host_of_kernels
 from olmo.compilation.compile import compile_library
-from olmo.configuration.compile_spec import CompileSpec
-from olmo.configuration.config import OLMoConfig
 from olmo.modeling.lower import lower
-from olmo.quantizations import quantization
-from olmo.target import symbol_prefix
+from olmo.target import Target, symbol_prefix
 from olmo.targets import target
-from tests.olmo.libraries import GOLDEN, Built, build
+from tests.made_once import made_once
+from tests.olmo.libraries import GOLDEN, Built, build, compile_spec, read_built
 
 Library = Callable[..., Built]
 DeviceLibrary = Callable[[str], Path]
@@ -28,14 +27,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Library:
 
     Fields of the config may be overridden.
     """
-    made: dict[tuple[object, ...], Built] = {}
+    made: dict[str, Built] = {}
 
     def library(checkpoint: str, quantization: str, **overrides: int) -> Built:
-        key = (checkpoint, quantization, *sorted(overrides.items()))
-        if key not in made:
-            out = tmp_path_factory.mktemp(f"{checkpoint}-{quantization}")
-            made[key] = build(GOLDEN / checkpoint, quantization, out, **overrides)
-        return made[key]
+        name = "-".join([checkpoint, quantization, *map(str, sorted(overrides.items()))])
+        if name not in made:
+            source = GOLDEN / checkpoint
+            out = made_once(
+                tmp_path_factory, name, lambda out: build(source, quantization, out, **overrides)
+            )
+            made[name] = read_built(compile_spec(source, quantization, **overrides), out)
+        return made[name]
 
     return library
 
@@ -52,23 +54,25 @@ def device_library(tmp_path_factory: pytest.TempPathFactory) -> DeviceLibrary:
 
     What it is compiled of is beside it: `module` and `metadata`.
     """
-    raw = json.loads((GOLDEN / "pub-b" / "config.json").read_bytes())
-    spec = CompileSpec(OLMoConfig.from_huggingface(raw), quantization("q4f16_1"), 256)
-    lowered: dict[str, tuple[bytes, bytes]] = {}
-    made: dict[str, Path] = {}
+    spec = replace(compile_spec(GOLDEN / "pub-b", "q4f16_1"), active_vocab_size=256)
+    parts = ("module", "metadata")
+
+    def lowered(kind: str, out: Path) -> None:
+        for part, data in zip(parts, lower(spec, kind), strict=True):
+            (out / part).write_bytes(data)
+
+    def compiled(chosen: Target, out: Path) -> None:
+        kind = made_once(tmp_path_factory, chosen.kind, lambda into: lowered(chosen.kind, into))
+        for part in parts:
+            shutil.copyfile(kind / part, out / part)
+        module, metadata = ((out / part).read_bytes() for part in parts)
+        prefix = symbol_prefix("pub-b", "q4f16_1") if chosen.suffix == ".tar" else None
+        compile_library(module, metadata, chosen, out / f"library{chosen.suffix}", prefix, work=out)
 
     def library(name: str) -> Path:
-        if name not in made:
-            chosen = target(name)
-            if chosen.kind not in lowered:
-                lowered[chosen.kind] = lower(spec, chosen.kind)
-            work = tmp_path_factory.mktemp(name)
-            for part, data in zip(("module", "metadata"), lowered[chosen.kind], strict=True):
-                (work / part).write_bytes(data)
-            prefix = symbol_prefix("pub-b", "q4f16_1") if chosen.suffix == ".tar" else None
-            made[name] = work / f"library{chosen.suffix}"
-            compile_library(*lowered[chosen.kind], chosen, made[name], prefix, work=work)
-        return made[name]
+        chosen = target(name)
+        out = made_once(tmp_path_factory, name, lambda out: compiled(chosen, out))
+        return out / f"library{chosen.suffix}"
 
     return library
 
@@ -78,7 +82,9 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory with the conversion kernels of every host, if this machine is one."""
     if host_of_kernels() is None:
         pytest.skip("no kernels are made for this machine")
-    out = tmp_path_factory.mktemp("kernels")
-    for host in HOSTS:
-        build_kernels(host, out / file_name(host), tmp_path_factory.mktemp("work"))
-    return out
+
+    def make(out: Path) -> None:
+        for host in HOSTS:
+            build_kernels(host, out / file_name(host), tmp_path_factory.mktemp("work"))
+
+    return made_once(tmp_path_factory, "kernels", make)

@@ -56,15 +56,27 @@ class Built:
 
 def build(checkpoint: Path, name: str, out: Path, **overrides: Any) -> Built:
     """Convert and compile a checkpoint with the quantization of this name."""
-    raw = json.loads((checkpoint / "config.json").read_bytes())
-    config = OLMoConfig.from_huggingface(raw).with_overrides(**overrides)
-    spec = CompileSpec(config, quantization(name), config.vocab_size)
-    convert(checkpoint, config, spec.quantization, out / "model")
+    spec = compile_spec(checkpoint, name, **overrides)
+    convert(checkpoint, spec.config, spec.quantization, out / "model")
     module, metadata = lower(spec, "llvm")
     work, library = out / "work", out / "library.so"
     work.mkdir(parents=True, exist_ok=True)
     compile_library(module, metadata, target("linux-x86_64-cpu"), library, work=work)
-    return Built(spec, out / "model", library, module, metadata)
+    (out / "module").write_bytes(module)
+    (out / "metadata").write_bytes(metadata)
+    return read_built(spec, out)
+
+
+def compile_spec(checkpoint: Path, name: str, **overrides: Any) -> CompileSpec:
+    raw = json.loads((checkpoint / "config.json").read_bytes())
+    config = OLMoConfig.from_huggingface(raw).with_overrides(**overrides)
+    return CompileSpec(config, quantization(name), config.vocab_size)
+
+
+def read_built(spec: CompileSpec, out: Path) -> Built:
+    """Return what `build` has made in a directory."""
+    module, metadata = ((out / part).read_bytes() for part in ("module", "metadata"))
+    return Built(spec, out / "model", out / "library.so", module, metadata)
 
 
 def model_directory(library: Built, out: Path) -> Path:

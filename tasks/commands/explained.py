@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 import re
 import signal
 import sys
@@ -33,10 +34,19 @@ class Explained:
     """Mixed into a command of doit's: its user's mistakes end in one message, without a traceback."""
 
     def parse_execute(self: Any, in_args: list[str]) -> int:
-        """Parse and execute.
+        """Parse and execute; where nobody reads on what is printed, that is no failure.
 
         Raises InvalidCommand, which doit prints and ends with 3.
         """
+        try:
+            code = self._explained(in_args)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        return int(code)
+
+    def _explained(self: Any, in_args: list[str]) -> int:
         try:
             return int(super().parse_execute(in_args) or 0)  # type: ignore[misc]  # doit's, in the class it is mixed into
         except CmdParseError as error:

@@ -7,7 +7,6 @@ doit's: 0 well, 1 not, 2 an error in building, 3 an error before anything began.
 from __future__ import annotations
 
 import getopt
-import os
 import sys
 from contextlib import nullcontext
 from typing import Any, ClassVar
@@ -50,13 +49,7 @@ class NodeCommand(Explained, DoitCmdBase):  # type: ignore[misc]  # doit has no 
             f"{option}={value}" if f"{option[2:]}=" in long else option + value
             for option, value in given
         ]
-        try:
-            code = int(super().parse_execute([*options, "--", *arguments]))
-            sys.stdout.flush()
-        except BrokenPipeError:  # whoever read has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        return code
+        return int(super().parse_execute([*options, "--", *arguments]))
 
     def execute(self, params: Any, args: Any) -> int:
         """Execute without doit's tasks, which only a run needs: of a large graph they fill the memory."""

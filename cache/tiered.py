@@ -332,7 +332,8 @@ class TieredStore:
                 yield key, self.trust.sign(key, result)
             except Untrusted as error:
                 if self.required:
-                    raise
+                    told = f"{remote.address}: result {key} is not written: it {error}"
+                    raise Untrusted(told, error.hint) from None
                 self.distrust((remote.address, f"not written: {error} ({error.hint})"), [key])
 
     def _store(

@@ -125,7 +125,10 @@ class Trust:
     def _refusal(self, result: ActionResult) -> tuple[str, str]:
         """Return why a result goes to nobody, and the way out."""
         if result.fetched:
-            return "came from elsewhere, and no trusted key vouches for them", "doit forget them"
+            return (
+                "came from elsewhere without a signature by a trusted key",
+                "doit forget builds anew",
+            )
         if self.signer is None:
             return "would not be believed without a signature", _SET_KEY
         public = signing.write_public(self.signer.public)

@@ -190,6 +190,8 @@ def test_a_statement_that_was_changed(project: Clone) -> None:
         path.unlink()
         path.write_text(text.replace(before, after, 1))
         assert message in check(project, code=1)
+    assert project.build() == set()
+    assert path.read_text() == text
     path.unlink()
     assert f"{NAME}.json: No such file" in check(project, code=1)
     project.build()

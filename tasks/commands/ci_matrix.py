@@ -111,7 +111,7 @@ class CiMatrix(NodeCommand):
 def machine_of(node: Node, label: str) -> Machine:
     """Return what a node needs to run: tools beyond Python packages come with an extra."""
     extras = []
-    if "nvcc" in dict(node.platform):
+    if "nvcc" in dict(node.programs):
         extras.append("cuda")
     if any(selection.producer.startswith("tool:") for selection in node.inputs):
         extras.append("verify")

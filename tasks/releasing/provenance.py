@@ -16,8 +16,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from cache.digest import Digest
+from cache.digest import Digest, of_bytes
 from tasks.assess import State
 from tasks.configuration.matrix import Matrix
 from tasks.configuration.release import Row
@@ -34,6 +35,7 @@ PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:olmill:release:1"
 BUILDER = "urn:olmill:any"  # whoever has these inputs makes these bytes
 
+_WRITTEN = "provenance:1"  # of a statement that was written: what keys it is of
 _DERIVED = (ARCHITECTURE, GGUF_TOKENIZER)  # made by a download, not fetched
 
 
@@ -67,7 +69,8 @@ def write(session: Session, recorded: Callable[[str], str | None], names: Collec
             continue
         node = workspace.graph.nodes[name]
         path = workspace.root / place(node)
-        if _is_written(session, path, made.upstream(name)):
+        untouched = _untouched(session, made.upstream(name))
+        if untouched is not None and _is_written(session, path, untouched):
             continue
         known = made.of(name)
         if known is None or any(recorded(n) != m.keyed.key.hash for n, m in known.items()):
@@ -77,14 +80,15 @@ def write(session: Session, recorded: Callable[[str], str | None], names: Collec
             path.unlink(missing_ok=True)
             continue
         text = _statement(matrix, rows[name], session, known)
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch(workspace) as directory:
-            temporary = directory / "statement"
-            temporary.write_text(text, encoding="utf-8")
-            temporary.chmod(0o444)
-            temporary.replace(path)
+        if not (path.is_file() and path.read_bytes() == text.encode()):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with scratch(workspace) as directory:
+                temporary = directory / "statement"
+                temporary.write_text(text, encoding="utf-8")
+                temporary.chmod(0o444)
+                temporary.replace(path)
+        keys = {one: m.keyed.key.hash for one, m in known.items()}
+        workspace.store.stat.memo_put(_WRITTEN, path, _memo(keys))
 
 
 def statement(session: Session, row: Row) -> str | None:
@@ -94,17 +98,27 @@ def statement(session: Session, row: Row) -> str | None:
     return None if known is None else _statement(session.matrix, row, session, known)
 
 
-def _is_written(session: Session, path: Path, names: Iterable[str]) -> bool:
-    """Whether there is a statement with the keys of nodes of which none had to be touched."""
+def _untouched(session: Session, names: Iterable[str]) -> Mapping[str, str] | None:
+    """Return the keys of nodes of which none had to be touched in this run, None if one had."""
     decided = [session.decided.get(name) for name in names]
     keys = {
         one.node.name: one.keyed.key.hash
         for one in decided
         if one is not None and one.state is State.CURRENT and one.keyed is not None
     }
-    if len(keys) < len(decided) or not path.is_file():
+    return keys if len(keys) == len(decided) else None
+
+
+def _is_written(session: Session, path: Path, keys: Mapping[str, str]) -> bool:
+    """Whether a file is, byte for byte, what was written as the statement on these keys."""
+    try:
+        return session.workspace.store.stat.memo_get(_WRITTEN, path) == _memo(keys)
+    except OSError:  # there is none
         return False
-    return canonical_json(keys) in path.read_text(encoding="utf-8", errors="replace")
+
+
+def _memo(keys: Mapping[str, str]) -> bytes:
+    return of_bytes(canonical_json(dict(keys)).encode()).hash.encode()
 
 
 class _Lineage:
@@ -164,13 +178,14 @@ def _statement(matrix: Matrix, row: Row, session: Session, known: Mapping[str, _
                 "buildType": BUILD_TYPE,
                 "externalParameters": _parameters(matrix, row, package.keyed.node),
                 "internalParameters": {
-                    "actions": {name: made.keyed.key.hash for name, made in sorted(known.items())}
+                    "actions": {name: made.keyed.key.hash for name, made in sorted(known.items())},
+                    **_workers(made.keyed.node for made in known.values()),
                 },
                 "resolvedDependencies": [
                     *_checkpoint(matrix, row, known),
                     *_sources(session, known),
                     *_code(session, known),
-                    *_tools(known),
+                    *tools(made.keyed for made in known.values()),
                 ],
             },
             "runDetails": {
@@ -215,8 +230,8 @@ def _checkpoint(matrix: Matrix, row: Row, known: Mapping[str, _Made]) -> Iterabl
     for name, made in sorted(known.items()):
         for path, digest in sorted(made.outputs.items()):
             if _is_fetched(made.keyed.node, path):
-                uri = f"pkg:huggingface/{model.repo}@{model.revision}#{path}"
-                yield _file(f"{name}/{path}", digest, uri=uri)
+                uri = purl("huggingface", str(model.repo), str(model.revision))
+                yield _file(f"{name}/{path}", digest, uri=f"{uri}#{quote(path)}")
 
 
 def _sources(session: Session, known: Mapping[str, _Made]) -> Iterable[dict[str, Any]]:
@@ -235,12 +250,28 @@ def _code(session: Session, known: Mapping[str, _Made]) -> Iterable[dict[str, An
     return (_file(f"code/{action}", session.keys.code_root(action)) for action in sorted(actions))
 
 
-def _tools(known: Mapping[str, _Made]) -> Iterable[dict[str, Any]]:
+def _workers(nodes: Iterable[Node]) -> dict[str, dict[str, dict[str, str]]]:
+    """Return what a cluster's workers had to be like for nodes, which is in their keys."""
+    asked = {node.name: dict(node.platform) for node in nodes if node.platform}
+    return {"workers": asked} if asked else {}
+
+
+def tools(known: Iterable[Keyed]) -> Iterable[dict[str, str]]:
+    """Return the packages and programs that actions run, as resources without a digest."""
     packages, programs = dict[str, str](), dict[str, str]()
-    for made in known.values():
-        packages.update(made.keyed.code.tools)
-        programs.update(made.keyed.node.platform)
+    for keyed in known:
+        packages.update(keyed.code.tools)
+        programs.update(keyed.node.programs)
     for name, version in sorted(packages.items()):
-        yield {"name": f"tool/{name}", "uri": f"pkg:pypi/{name.replace('_', '-')}@{version}"}
+        distribution = name.lower().replace("_", "-")
+        yield {"name": f"tool/{name}", "uri": purl("pypi", distribution, version)}
     for name, version in sorted(programs.items()):
-        yield {"name": f"tool/{name}", "uri": f"pkg:generic/{name}@{version}"}
+        yield {"name": f"tool/{name}", "uri": purl("generic", name, version)}
+
+
+def purl(kind: str, name: str, version: str) -> str:
+    """Return a package URL; the name may have a namespace before it.
+
+    Source: https://github.com/package-url/purl-spec, character encoding.
+    """
+    return f"pkg:{kind}/{quote(name)}@{quote(version, safe=':')}"

@@ -6,6 +6,7 @@ The files lie as in dist/, or as in a repository of the Hub, whose root is the r
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,17 @@ from tasks.plan import CHAT_CONFIG
 from tasks.releasing.provenance import BUILD_TYPE, DIRECTORY, PREDICATE, STATEMENT
 
 LIBRARIES = "libs"
-_FREE = ("README.md", ".gitattributes", ".gitignore")  # in a repository and in no statement
+# In a repository and in no statement: what people write, and what git and the Hub's client keep.
+_FREE = (
+    "README.md",
+    "LICENSE",
+    "LICENSE.md",
+    "LICENSE.txt",
+    "NOTICE",
+    ".gitattributes",
+    ".gitignore",
+)
+_OTHERS = (".cache/huggingface/", ".git/")
 _SHOWN = 16  # digits of a digest in a message
 
 
@@ -118,15 +129,17 @@ def placed(root: Path, statement: Statement, name: str) -> Path:
 
 
 def unstated(root: Path, stated: set[Path]) -> list[str]:
-    """Return the files below `root` that no statement names; a README of a repository needs none."""
-    statements = set(in_directory(root))
-    found = (path for path in root.rglob("*") if path.is_file())
-    names = (path.relative_to(root).as_posix() for path in found if path not in stated | statements)
-    return sorted(
-        name
-        for name in names
-        if name not in _FREE and not name.startswith((".cache/", ".git/", "LICENSE"))
-    )
+    """Return what lies below `root` and is in no statement; a README of a repository needs none.
+
+    Directories that are symbolic links are named as files are, for what they lead to is not looked at.
+    """
+    known = stated | set(in_directory(root))
+    found: list[str] = []
+    for directory, directories, files in os.walk(root):
+        links = [name for name in directories if Path(directory, name).is_symlink()]
+        paths = (Path(directory, name) for name in (*files, *links))
+        found += (path.relative_to(root).as_posix() for path in paths if path not in known)
+    return sorted(name for name in found if name not in _FREE and not name.startswith(_OTHERS))
 
 
 def changes(before: Any, after: Any, where: str = "") -> list[str]:

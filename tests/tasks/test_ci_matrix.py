@@ -99,7 +99,7 @@ def test_what_a_node_needs_beyond_python_packages() -> None:
     tool = Selection("tool:opencl", ("*.h",))
     plain = Node("verify:a", "m", "{}", (Selection("compile:a", ("*",)),), "build")
     checked = Node("verify:b", "m", "{}", (tool,), "build")
-    cuda = Node("compile:c", "m", "{}", (), "build", platform=(("g++", "12"), ("nvcc", "13")))
+    cuda = Node("compile:c", "m", "{}", (), "build", programs=(("g++", "12"), ("nvcc", "13")))
     assert [machine_of(node, "here").extras for node in (plain, checked, cuda)] == [
         (),
         ("verify",),

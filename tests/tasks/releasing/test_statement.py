@@ -93,8 +93,14 @@ def test_a_file_that_is_another_or_gone(
 
 def test_a_file_that_no_provenance_names(dist: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (dist / "libs/another.so").write_bytes(b"?")
-    assert check_directory(dist) == 1
-    assert "another.so\n  no provenance names it" in capsys.readouterr().out
+    (dist / "LICENSE").write_text("MIT")
+    (dist / "LICENSE.so").write_bytes(b"?")
+    (dist / "links").symlink_to(dist.parent)
+    (dist / "leads").symlink_to("nowhere")
+    assert check_directory(dist) == 4
+    told = capsys.readouterr().out
+    for name in ("libs/another.so", "LICENSE.so", "links", "leads"):
+        assert f"{name}\n  no provenance names it" in told
 
 
 def without(*keys: str) -> Any:

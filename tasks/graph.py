@@ -104,6 +104,8 @@ def _taken() -> Environment:
     environment = dict(os.environ)
     for name in SECRETS:
         os.environ.pop(name, None)
+    # read when grpc is loaded: what it writes to the terminal, our messages say
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     return environment
 
 

@@ -32,6 +32,7 @@ OLMO_OUTSIDE_ACTIONS = {
     "tasks/configuration/publication.py",
     "tasks/configuration/release.py",
     "tasks/site.py",
+    "tasks/releasing/provenance.py",
     "tasks/report/",
     "tasks/display/table.py",  # the vocabulary of verification
     "tasks/verification.py",

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from cache.digest import Digest, of_bytes
+from olmo.quantization import SHORTENED
 from tasks.assess import State
 from tasks.configuration.matrix import Matrix
 from tasks.configuration.release import Row
@@ -176,7 +177,7 @@ def _statement(matrix: Matrix, row: Row, session: Session, known: Mapping[str, _
         "predicate": {
             "buildDefinition": {
                 "buildType": BUILD_TYPE,
-                "externalParameters": _parameters(matrix, row, package.keyed.node),
+                "externalParameters": parameters(matrix, row, package.keyed.node),
                 "internalParameters": {
                     "actions": {name: made.keyed.key.hash for name, made in sorted(known.items())},
                     **_workers(made.keyed.node for made in known.values()),
@@ -206,9 +207,9 @@ def _file(name: str, digest: Digest, **more: str) -> dict[str, Any]:
     return {"name": name, "digest": {"sha256": digest.hash}, **more}
 
 
-def _parameters(matrix: Matrix, row: Row, package: Node) -> dict[str, Any]:
+def parameters(matrix: Matrix, row: Row, package: Node) -> dict[str, Any]:
     """Return what the matrix says of a row; a local checkpoint's place is the user's own."""
-    model = matrix.models[row.model]
+    model, encoding = matrix.models[row.model], matrix.encodings.get(row.quantization, SHORTENED)
     origin = {"repo": model.repo, "revision": model.revision, "files": list(model.weights)}
     return {
         "row": json.loads(package.params),
@@ -218,6 +219,7 @@ def _parameters(matrix: Matrix, row: Row, package: Node) -> dict[str, Any]:
             **(origin if model.source == "hf" else {}),
         },
         "target": json.loads(matrix.targets[row.target].to_json()),
+        **({"encoding": encoding} if encoding != SHORTENED else {}),
     }
 
 

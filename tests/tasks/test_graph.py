@@ -41,7 +41,9 @@ def test_programs_that_actions_run_inherit_no_secrets(
     }
     for name, value in {**SECRETS, **others}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
     session = open_session(tmp_path)
+    assert os.environ["GRPC_VERBOSITY"] == "NONE"
     shared = session.workspace.shared
     script = "import os; print(*os.environ.values())"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout

@@ -1,13 +1,18 @@
 """What a statement says a release comes from."""
 
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from cache.action import Action, encode
 from cache.merkle import tree
+from tasks.configuration.matrix import parse
 from tasks.fingerprint import Code
 from tasks.keys import Keyed
 from tasks.node import Node
-from tasks.releasing.provenance import purl, tools
+from tasks.plan import package_of, plan
+from tasks.releasing.provenance import parameters, purl, tools
 
 
 def test_packages_and_programs_are_named_with_their_versions() -> None:
@@ -40,3 +45,27 @@ def test_packages_and_programs_are_named_with_their_versions() -> None:
 )
 def test_package_urls(kind: str, name: str, version: str, url: str) -> None:
     assert purl(kind, name, version) == url
+
+
+@pytest.mark.parametrize(("given", "told"), [(None, None), ("raw", "raw"), ("f32-to-bf16", None)])
+def test_all_that_the_matrix_says_of_a_row_is_a_parameter(
+    given: str | None, told: str | None
+) -> None:
+    text = """
+        [models.olmo-tiny]
+        source = "embedded"
+        [[release]]
+        models = ["olmo-tiny"]
+        quantizations = ["q0f32"]
+        windows = [256]
+        targets = ["linux-x86_64-cpu"]
+    """
+    if given is not None:
+        text += f"[quantizations.q0f32]\nencoding = {given!r}"
+    matrix = parse(tomllib.loads(text), Path("matrix.toml"))
+    (row,) = matrix.rows
+    found = parameters(matrix, row, plan(matrix).nodes[package_of(row)])
+    assert found.get("encoding") == told
+    assert found["model"]["source"] == "embedded"
+    assert found["row"]["target"] == "linux-x86_64-cpu"
+    assert found["target"]["kind"] == "llvm"

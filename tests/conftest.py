@@ -1,7 +1,8 @@
 """How hard property tests try: OLMILL_FUZZ=N has each try N examples, and cut tests cut everywhere.
 
-And how TVM's threads wait: asleep. By default each spins 300,000 times after every kernel, which takes
-from the tests beside it the processor that they share. And that SIGINT reaches what tests start, also
+And how threads of TVM and of numpy's BLAS wait: asleep, or not at all where there is one. By default they spin
+after every kernel (TVM's 300,000 times) and every product, which takes from the tests beside them the
+processor that they share. And that SIGINT reaches what tests start, also
 where a shell has started pytest in the background, which ignores it.
 """
 
@@ -20,6 +21,7 @@ from tests.made_once import made_once
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "0")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before anything imports numpy
 
 # Files that take longest, the longest first: with short ones at the end no worker waits for another.
 LONGEST = (

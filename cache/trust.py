@@ -127,7 +127,7 @@ class Trust:
         if result.fetched:
             return (
                 "came from elsewhere without a signature by a trusted key",
-                "doit forget builds anew",
+                "doit builds it anew",
             )
         if self.signer is None:
             return "would not be believed without a signature", _SET_KEY

@@ -21,7 +21,7 @@ class Sign(Transfer):
         "With the key of OLMILL_SIGNING_KEY, of the tasks and what they read, or of all: for when "
         "keys are replaced. No blob moves, and the name of who built a result stays."
     )
-    words = ("signed", "not in the remote cache, or not believed")
+    words = ("signed", "not in the remote cache")
 
     def _move(self, shared: TieredStore, keyed: Mapping[str, Keyed]) -> Moved:
         keys = {name: one.key for name, one in keyed.items()}

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from doit.exceptions import InvalidCommand
 
+from cache.action import ActionResult
 from cache.digest import Digest
 from cache.errors import CacheError
 from cache.tiered import TieredStore
@@ -66,6 +67,8 @@ class Transfer(NodeCommand):
             print(json.dumps({**asdict(moved), "absent": absent}, indent=2))
             return 0
         done, where = self.words
+        if shared.trust.keys:
+            where += ", or not believed"
         lines = [f"{name}: {where}" for name in absent]
         print("\n".join([*lines, f"{done} {self._told(moved)}"]))
         return 0
@@ -90,7 +93,7 @@ class Push(Transfer):
         remote = shared.remote
         assert remote is not None  # noqa: S101  (asked before)
         keys = {name: one.key for name, one in keyed.items()}
-        here = {name: shared.local.get_result(key) for name, key in keys.items()}
+        here = {name: _believed(shared, key) for name, key in keys.items()}
         there = remote.get_results(keys.values())
         messages = {one.key: one.messages for one in keyed.values()}
         to_go = {keys[name]: result for name, result in here.items() if result is not None}
@@ -136,6 +139,14 @@ class Pull(Transfer):
         here = {key for key, one in found.items() if one.local}
         absent = tuple(name for name, key in keys.items() if key not in here | came.keys())
         return Moved(len(came), len(blobs - lacking), _sum(blobs - lacking), len(here), absent)
+
+
+def _believed(shared: TieredStore, key: Digest) -> ActionResult | None:
+    """Return a result of this machine, if there is one that a build here would use."""
+    result = shared.local.get_result(key)
+    if result is None or not shared.trust.believes(shared.trust.judge(key, result).verdict):
+        return None
+    return result
 
 
 def _sum(digests: Iterable[Digest]) -> int:

@@ -230,3 +230,22 @@ def test_what_would_not_be_believed_is_not_written(
         f"{server.address}: result [0-9a-f/]+ is not written: it would not be believed without",
         capsys.readouterr().err,
     )
+
+
+def test_what_came_unsigned_before_there_were_keys_is_not_passed_on(
+    machine: Machine, server: Hostile, capsys: Capture
+) -> None:
+    """What can be pushed is, and the rest is named."""
+    assert machine("first", server.address, trust(), writes=True).doit() == 0
+    ci = machine("ci", server.address, trust())
+    assert ci.doit("cache", "pull", "step:b") == 0
+    server.files.clear()
+    ci.trust = trust(CI, by=CI)
+    ci.steps["c"] = Step("other", ["one.txt"])
+    assert ci.doit("step:c") == 0
+    capsys.readouterr()
+    assert ci.doit("cache", "push") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "step:a: not in the cache on this machine, or not believed"
+    assert lines[-1].startswith("pushed 1 results, 1 blobs")
+    assert len(keys_of(server)) == 1

@@ -9,9 +9,12 @@ nothing but record its arguments; any other name ends the reading.
 import io
 import os
 import pickle
+import pickletools
+import struct
 import zipfile
+import zlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from olmo.checkpoints.source_tensor import SourceTensor
@@ -36,6 +39,27 @@ _STORAGES: Mapping[str, tuple[str, int]] = {
     "ByteStorage": ("uint8", 1),
     "BoolStorage": ("bool", 1),
 }
+
+
+# What zipfile raises where an archive is damaged, encrypted or packed in a way it does not know.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    OSError,
+)
+
+# All that pickles of tensors are made of, whatever their protocol.
+_OPCODES = (
+    *("PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE"),
+    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"),
+    *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPEND", "APPENDS"),
+    *("EMPTY_DICT", "SETITEM", "SETITEMS", "GLOBAL", "STACK_GLOBAL", "BINPERSID", "REDUCE"),
+    *("BUILD", "BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET"),
+)
 
 
 class _Storage(NamedTuple):
@@ -68,8 +92,10 @@ def read_header(descriptor: int, file: str) -> dict[str, SourceTensor]:
             with zipfile.ZipFile(opened) as archive:
                 entries = _entries(archive, file)
                 pickled, prefix = _pickle_of(archive, entries, file)
-        except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-            raise OlmoError(f"{file}: not a PyTorch file: {error}", _TRUNCATED_HINT) from None
+        except _DAMAGE as error:
+            is_old = os.pread(descriptor, 1, 0) == pickle.PROTO
+            hint = _RESAVE_HINT if is_old else _TRUNCATED_HINT  # before torch 1.6: no zip file
+            raise OlmoError(f"{file}: not a PyTorch file: {error}", hint) from None
     state = _load(pickled, file)
     if not isinstance(state, dict):
         raise OlmoError(f"{file}: holds {type(state).__name__}, not a table of tensors")
@@ -101,10 +127,12 @@ def _pickle_of(
     if len(found) != 1:
         raise OlmoError(f"{file}: not a PyTorch file: {len(found)} entries data.pkl", _RESAVE_HINT)
     prefix = found[0].removesuffix("data.pkl")
-    if f"{prefix}byteorder" in entries and archive.read(f"{prefix}byteorder") != b"little":
+    order = f"{prefix}byteorder"
+    for name in (order, found[0]):
+        if name in entries and entries[name].file_size > MAX_PICKLE_BYTES:
+            raise OlmoError(f"{file}: {name} is larger than {MAX_PICKLE_BYTES} bytes")
+    if order in entries and archive.read(order) != b"little":
         raise OlmoError(f"{file}: was written by a big-endian machine", _RESAVE_HINT)
-    if entries[found[0]].file_size > MAX_PICKLE_BYTES:
-        raise OlmoError(f"{file}: {found[0]} is larger than {MAX_PICKLE_BYTES} bytes")
     return archive.read(found[0]), prefix
 
 
@@ -117,8 +145,13 @@ def _load(pickled: bytes, file: str) -> Any:
         raise OlmoError(f"{file}: data.pkl is damaged: {error}", _TRUNCATED_HINT) from None
 
 
-class _Unpickler(pickle.Unpickler):
-    """Reads a state dict; calls nothing but the recorders below and OrderedDict."""
+class _Unpickler(pickle._Unpickler):  # noqa: SLF001 - of the one in C no operation can be taken away
+    """Reads a state dict; calls nothing but the recorders below.
+
+    It takes time and memory as the pickle is long. Python's reader in C takes memory for as many
+    objects as a number in the pickle says. Keys are strings: the hash of a tuple of the same tuple
+    twice, that of another, and so on, takes ages.
+    """
 
     def __init__(self, pickled: bytes, file: str) -> None:
         super().__init__(io.BytesIO(pickled))
@@ -128,22 +161,69 @@ class _Unpickler(pickle.Unpickler):
         """Return what stands for a global of the pickle."""
         known = _GLOBALS.get((module, name))
         if known is None:
-            self._refuse(f"{module}.{name}")
+            self.refuse(f"{module}.{name}")
         return known
 
     def persistent_load(self, pid: Any) -> _Storage:
         """Return the record of a storage."""
         if not isinstance(pid, tuple) or len(pid) != 5 or pid[0] != "storage":
-            self._refuse("something that is not a storage")
+            self.refuse("something that is not a storage")
         _, kind, key, _, elements = pid
-        if kind not in _STORAGES:
-            self._refuse("a storage of unknown type")
+        if not isinstance(kind, str) or kind not in _STORAGES:
+            self.refuse("a storage of unknown type")
         return _Storage(key, *_STORAGES[kind], elements)
 
-    def _refuse(self, what: str) -> NoReturn:
+    def refuse(self, what: str) -> NoReturn:
+        """Raise the error for a pickle with something in it that weights do not need."""
         raise OlmoError(
             f"{self._file}: refused: its pickle names {what}, which no weights need", _RESAVE_HINT
         )
+
+
+def _refused(name: str) -> Callable[[_Unpickler], None]:
+    return lambda unpickler: unpickler.refuse(f"the operation {name}")
+
+
+# As `Any`: what is known of its types is that it has some.
+_PYTHON: Any = pickle._Unpickler  # noqa: SLF001 - as above
+
+
+def _set_item(unpickler: Any) -> None:
+    _check_keys(unpickler, unpickler.stack[-2:])
+    _PYTHON.load_setitem(unpickler)
+
+
+def _set_items(unpickler: Any) -> None:
+    _check_keys(unpickler, unpickler.stack)
+    _PYTHON.load_setitems(unpickler)
+
+
+def _check_keys(unpickler: _Unpickler, items: Sequence[Any]) -> None:
+    if not all(isinstance(key, str) for key in items[::2]):
+        unpickler.refuse("a key that is no string")
+
+
+def _build(unpickler: Any) -> None:
+    if not isinstance(unpickler.stack[-2], OrderedDict):  # torch hangs versions on the state dict
+        unpickler.refuse("attributes of something that is not the table")
+    _PYTHON.load_build(unpickler)
+
+
+def _dispatch() -> dict[int, Callable[[Any], None]]:
+    """Return what the reader does for each operation of a pickle."""
+    own = {"SETITEM": _set_item, "SETITEMS": _set_items, "BUILD": _build}
+    known = {**_PYTHON.dispatch}
+    return {
+        ord(code): own.get(name, known[ord(code)]) if name in _OPCODES else _refused(name)
+        for code, name in ((opcode.code, opcode.name) for opcode in pickletools.opcodes)
+    }
+
+
+_Unpickler.dispatch = _dispatch()
+
+
+def _table() -> OrderedDict[str, Any]:
+    return OrderedDict()
 
 
 def _rebuild_tensor(
@@ -158,7 +238,7 @@ def _rebuild_parameter(data: Any, *_autograd: object) -> Any:
 
 # Storage classes are only keys of `_STORAGES`: a string cannot be called or changed.
 _GLOBALS: Mapping[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "OrderedDict"): _table,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     **{("torch", name): name for name in _STORAGES},

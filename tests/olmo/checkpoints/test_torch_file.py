@@ -129,6 +129,8 @@ def test_the_hand_written_pickle_is_sound(tmp_path: Path) -> None:
 
 
 ZEROS = bytes(16)
+# A tuple of one tuple twice, of which each is one of another twice: its hash takes 2**60 steps.
+SELF_CONTAINING = b")" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(60))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,13 @@ ZEROS = bytes(16)
         (b"\x80\x04\x8c\x08builtins\x8c\x09exec.real\x93.", "its pickle names builtins.exec.real"),
         (pickle.dumps([1]), "holds list, not a table of tensors"),
         (pickle.dumps({"w": 1}), "'w' is not a tensor"),
-        (pickle.dumps({1: 1}), "1 is not a tensor"),
+        (pickle.dumps({1: 1}), "its pickle names a key that is no string"),
+        (pickle.dumps([{1: 1, 2: 2}]), "its pickle names a key that is no string"),
+        (b"\x80\x02}(" + SELF_CONTAINING + b"Nu.", "its pickle names a key that is no string"),
+        (pickle.dumps(bytearray(b"w"), 5), "its pickle names the operation BYTEARRAY8"),
+        (pickle.dumps({1}), "its pickle names the operation EMPTY_SET"),
+        (b"ctorch._utils\n_rebuild_tensor_v2\n}X\x01\x00\x00\x00wNsb.", "names attributes of"),
+        (b"]r\xff\xff\xff\xff.", "holds list, not a table of tensors"),
         (b"}", "data.pkl is damaged"),
         (b"", "data.pkl is damaged"),
     ],
@@ -167,6 +175,18 @@ def test_not_a_zip_archive(tmp_path: Path) -> None:
     empty = io.BytesIO()
     zipfile.ZipFile(empty, "w").close()
     assert "not a PyTorch file: 0 entries data.pkl" in message(tmp_path / "f", empty.getvalue())
+
+
+def test_a_damaged_archive(tmp_path: Path) -> None:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("x/data.pkl", tensor())
+    data = bytearray(written.getvalue())
+    data[40] = 0xFF  # the first byte of the compressed pickle
+    assert "not a PyTorch file: Error -3" in message(tmp_path / "f", bytes(data))
+    start = data.index(b"PK\x01\x02") + 42  # where the directory says that the entry is
+    data[start : start + 4] = b"\xff\xff\xff\x7f"
+    assert "not a PyTorch file" in message(tmp_path / "f", bytes(data))
 
 
 def test_another_byte_order(tmp_path: Path) -> None:

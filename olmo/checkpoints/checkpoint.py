@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from olmo.checkpoints import gguf_file, safetensors_file, torch_file
-from olmo.checkpoints.checkpoint_files import GGUF, TORCH, Format, layout
+from olmo.checkpoints.checkpoint_files import GGUF, TORCH, Format, layout, open_file
 from olmo.checkpoints.source_tensor import DTYPES, SourceTensor
 from olmo.configuration.config import OLMoConfig
 from olmo.errors import OlmoError
@@ -58,15 +58,8 @@ def open_checkpoint(
 
 
 def _open(path: Path, stack: ExitStack) -> int:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise OlmoError(f"{path}: no such file") from None
-    except OSError as error:
-        raise OlmoError(f"{path}: {error.strerror}") from None
+    descriptor = open_file(path)
     stack.callback(os.close, descriptor)
-    if not path.is_file():
-        raise OlmoError(f"{path}: not a regular file")
     return descriptor
 
 

@@ -3,7 +3,9 @@
 Imports neither numpy nor tvm.
 """
 
+import os
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -69,7 +71,7 @@ def layout(source: Path, source_format: str = "auto") -> Layout:
         files = _split(source)
     else:
         files = ((source, None),)
-    return Layout(_by_content(files[0][0], formats), files)
+    return Layout(_by_content(files[0][0], formats, _by_name(source, formats)), files)
 
 
 def describe(source: Path, source_format: str = "auto") -> str:
@@ -87,7 +89,7 @@ def _in_directory(source: Path, formats: list[Format]) -> Layout:
     for found in formats:
         files = _of_format(source, found)
         if files:
-            return Layout(_by_content(files[0][0], formats), files)
+            return Layout(_by_content(files[0][0], formats, found), files)
     named = [f"{f.single}[.index.json]" for f in formats if f.single]
     if GGUF in formats:
         named.append(f"*{GGUF_SUFFIX}")
@@ -134,6 +136,25 @@ def split_names(name: str) -> tuple[str, ...]:
     return tuple(f"{match['stem']}-{n:05d}-of-{count:05d}.gguf" for n in range(1, count + 1))
 
 
+def open_file(path: Path) -> int:
+    """Return a descriptor of a file of a checkpoint, to read at any place of it.
+
+    Raises:
+        OlmoError: it cannot be opened, or is a pipe or something else that has no places.
+    """
+    try:
+        # Without waiting for whoever is to write into a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise OlmoError(f"{path}: no such file") from None
+    except OSError as error:
+        raise OlmoError(f"{path}: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OlmoError(f"{path}: not a regular file")
+    return descriptor
+
+
 def _split(path: Path) -> tuple[tuple[Path, None], ...]:
     """Return all files of the model that a GGUF file belongs to, the first one first."""
     paths = [path.with_name(name) for name in split_names(path.name)]
@@ -145,16 +166,24 @@ def _split(path: Path) -> tuple[tuple[Path, None], ...]:
     return tuple((other, None) for other in paths)
 
 
-def _by_content(path: Path, formats: list[Format]) -> Format:
-    """Return the format of a file by its first bytes."""
+def _by_name(source: Path, formats: list[Format]) -> Format:
+    """Return the format that a name promises, the first if it promises none."""
+    name = source.name.removesuffix(".index.json")
+    suffixes = {".bin": TORCH, ".pt": TORCH, ".pth": TORCH, GGUF_SUFFIX: GGUF}
+    promised = suffixes.get(PurePosixPath(name).suffix)
+    return promised if promised in formats else formats[0]
+
+
+def _by_content(path: Path, formats: list[Format], otherwise: Format) -> Format:
+    """Return the format of a file by its first bytes; `otherwise` if they are like no other's."""
     if len(formats) == 1 or not path.is_file():
-        return formats[0]
+        return otherwise
     try:
         with path.open("rb") as file:
             start = file.read(max(len(f.magic) for f in formats))
     except OSError as error:
         raise OlmoError(f"{path}: {error.strerror}") from None
-    return next((f for f in formats if f.magic and start.startswith(f.magic)), formats[0])
+    return next((f for f in formats if f.magic and start.startswith(f.magic)), otherwise)
 
 
 def _other_files(source: Path) -> str | None:

@@ -199,7 +199,7 @@ def _rope_scaling(own: Mapping[str, Any], file: str) -> dict[str, Any] | None:
     kind = own.get(f"{_SCALING}type", "none")
     if kind == "none":
         return None
-    if kind not in _SCALINGS:
+    if not isinstance(kind, str) or kind not in _SCALINGS:
         raise OlmoError(f"{file}: unknown {_PREFIX}{_SCALING}type {kind!r}", _HINT)
     needed, optional = _SCALINGS[kind]
     given = {

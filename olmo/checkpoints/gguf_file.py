@@ -39,7 +39,7 @@ _LAYER_NAMES: Mapping[str, str] = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_LAYER = re.compile(r"blk\.(\d+)\.(\w+)\.weight")
+_LAYER = re.compile(r"blk\.(0|[1-9][0-9]{0,8})\.(\w+)\.weight")
 _REORDERED = ("attn_q", "attn_k")
 
 
@@ -63,6 +63,8 @@ def read_header(descriptor: int, file: str, config: OLMoConfig) -> dict[str, Sou
                 f"{file}: tensor {info.name!r} has {info.shape[0]} rows, which heads of "
                 f"{head_dim} do not divide"
             )
+        if name in tensors:
+            raise OlmoError(f"{file}: holds {name!r} twice, under its own name and llama.cpp's")
         tensors[name] = _source_tensor(name, info, file, descriptor, head_dim)
     return tensors
 
@@ -72,7 +74,7 @@ def _huggingface_name(name: str) -> tuple[str, str | None]:
     match = _LAYER.fullmatch(name)
     if match is None or match[2] not in _LAYER_NAMES:
         return _NAMES.get(name, name), None
-    return f"model.layers.{int(match[1])}.{_LAYER_NAMES[match[2]]}.weight", match[2]
+    return f"model.layers.{match[1]}.{_LAYER_NAMES[match[2]]}.weight", match[2]
 
 
 def _source_tensor(

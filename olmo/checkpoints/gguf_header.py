@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from olmo.checkpoints.checkpoint_files import open_file
 from olmo.errors import OlmoError
 
 MAGIC = b"GGUF"
@@ -111,10 +112,7 @@ def read_header(path: Path) -> Header:
     Raises:
         OlmoError: as `parse_header`, or the file cannot be read.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise OlmoError(f"{path}: {error.strerror}") from None
+    descriptor = open_file(path)
     try:
         return parse_header(descriptor, str(path))
     finally:

@@ -16,6 +16,7 @@ from olmo.json_file import parse_json
 
 # The limit of the reference implementation.
 MAX_HEADER_BYTES = 100_000_000
+MAX_DIMENSIONS = 64  # numpy's limit
 
 # Bytes per element; the names of those that weights may have.
 _BITS: Mapping[str, int] = {
@@ -80,7 +81,7 @@ def _entry(entry: Any, where: str) -> tuple[str, tuple[int, ...], int, int]:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _BITS:
         raise OlmoError(f"{where}: unknown dtype {dtype!r}")
-    if not _sizes(shape):
+    if not _sizes(shape) or len(shape) > MAX_DIMENSIONS:
         raise OlmoError(f"{where}: bad shape {shape!r}")
     if not _sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise OlmoError(f"{where}: bad data_offsets {offsets!r}")

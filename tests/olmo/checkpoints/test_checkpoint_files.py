@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from olmo.checkpoints.checkpoint_files import GGUF, describe, layout
+from olmo.checkpoints.checkpoint_files import GGUF, describe, layout, open_file
 from olmo.errors import OlmoError
 from tests.olmo.gguf_files import write_gguf
 from tests.olmo.sample_checkpoints import config, tensors, write_single, write_torch
@@ -30,6 +31,20 @@ def test_names_do_not_decide(tmp_path: Path, name: str) -> None:
     assert describe(tmp_path / name) == "gguf, 1 file"
     if name != "x":
         assert describe(tmp_path) == "gguf, 1 file"
+
+
+def test_a_file_that_begins_as_none_is_of_the_format_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x02\x8a\x0a")  # as before torch 1.6
+    assert describe(tmp_path) == "huggingface-torch, 1 file"
+    assert describe(tmp_path / "pytorch_model.bin") == "huggingface-torch, 1 file"
+    (tmp_path / "x").write_bytes(b"?")
+    assert describe(tmp_path / "x") == "huggingface-safetensor, 1 file"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(OlmoError, match=r"model\.safetensors: not a regular file"):
+        open_file(tmp_path / "model.safetensors")
 
 
 def test_a_gguf_file_in_parts_is_read_whole(tmp_path: Path) -> None:

@@ -122,6 +122,7 @@ def test_defaults_of_yarn_are_no_contradiction(explicit: bool) -> None:
         ({"olmo__block_count": [2, 2]}, "num_hidden_layers must be a positive integer"),
         ({"olmo__expert_count": 8}, "unknown metadata key olmo.expert_count"),
         ({"olmo__rope__scaling__type": "su"}, "unknown olmo.rope.scaling.type 'su'"),
+        ({"olmo__rope__scaling__type": ["su"]}, "unknown olmo.rope.scaling.type ['su']"),
         ({"olmo__rope__scaling__type": "linear"}, "olmo.rope.scaling.factor is missing"),
         (
             {

@@ -128,6 +128,26 @@ def test_rows_that_heads_do_not_divide(tmp_path: Path) -> None:
         opened(tmp_path / "m.gguf").__enter__()
 
 
+def test_a_tensor_under_two_names(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "olmo")
+    for name in ("output.weight", "lm_head.weight"):
+        writer.add_tensor(name, np.zeros((40, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(OlmoError, match=r"m\.gguf: holds 'lm_head\.weight' twice"):
+        opened(tmp_path / "m.gguf").__enter__()
+
+
+@pytest.mark.parametrize("number", ["00", "9" * 5000, "\u0661"])
+def test_numbers_that_are_no_layers(tmp_path: Path, number: str) -> None:
+    name = f"blk.{number}.attn_v.weight"
+    write_blocks(tmp_path / "m.gguf", name, "F32", np.zeros((1, 32), np.float32))
+    with opened(tmp_path / "m.gguf") as found:
+        assert list(found) == [name]
+
+
 def test_names_that_are_not_of_the_model_are_kept(tmp_path: Path) -> None:
     write_blocks(
         tmp_path / "m.gguf", "blk.0.attn_norm.weight", "F32", np.zeros((1, 32), np.float32)

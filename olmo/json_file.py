@@ -1,6 +1,7 @@
 """JSON as people write it and programs trust it: duplicate keys and non-JSON numbers are errors."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,14 +27,15 @@ def parse_json(data: bytes, where: str) -> Any:
     """Return the parsed bytes; `where` names them in errors.
 
     Raises:
-        OlmoError: not UTF-8, not JSON, a duplicate key, or NaN or Infinity.
+        OlmoError: not UTF-8, not JSON, a duplicate key, NaN or Infinity, or an integer of more digits
+            than Python reads.
     """
 
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
+            counts = Counter(key for key, _ in pairs)
+            twice = next(key for key, count in counts.items() if count > 1)
             raise OlmoError(f"{where}: the key {twice!r} occurs twice")
         return table
 
@@ -48,5 +50,7 @@ def parse_json(data: bytes, where: str) -> Any:
         raise OlmoError(f"{where}: not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise OlmoError(f"{where}: not JSON: {error.msg} at line {error.lineno}") from None
+    except ValueError:  # of thousands of digits: Python refuses to take the time
+        raise OlmoError(f"{where}: holds an integer that is too long") from None
     except RecursionError:
         raise OlmoError(f"{where}: JSON nested too deeply") from None

@@ -7,6 +7,7 @@ allowed is told as a warning, as data.
 import json
 import math
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +23,13 @@ CHAT_CONFIG = "mlc-chat-config.json"
 VERSION = "0.1.0"
 
 _TOKEN_IDS: Mapping[str, int] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-# Default, smallest and largest value; a bound that is itself excluded is given as the next float.
+# Default, smallest and largest value; a bound that is itself excluded is given as the next float,
+# which also keeps integers out that no float can hold.
 _SAMPLING: Mapping[str, tuple[float, float, float]] = {
-    "temperature": (1.0, 0.0, math.inf),
+    "temperature": (1.0, 0.0, sys.float_info.max),
     "presence_penalty": (0.0, -2.0, 2.0),
     "frequency_penalty": (0.0, -2.0, 2.0),
-    "repetition_penalty": (1.0, math.ulp(0.0), math.inf),
+    "repetition_penalty": (1.0, math.ulp(0.0), sys.float_info.max),
     "top_p": (1.0, math.ulp(0.0), 1.0),
 }
 
@@ -216,7 +218,6 @@ def _sampling(sources: tuple[tuple[str, Mapping[str, Any]], ...]) -> dict[str, f
                 not isinstance(value, int | float)
                 or isinstance(value, bool)
                 or not smallest <= value <= largest
-                or math.isinf(value)
             ):
                 raise OlmoError(f"{name}: {key} is out of range: {value!r}")
             values[key] = float(value)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from olmo.configuration.config import OLMoConfig
+from olmo.configuration.config import MAX_INTEGER, OLMoConfig
 from olmo.errors import OlmoError, unknown
 from olmo.parallel import check_shards
 from olmo.quantization import Quantization
@@ -61,6 +61,8 @@ class CompileSpec:
             value = getattr(self, name)
             if not _is_int(value) or (value < 1 and value != -1):
                 raise OlmoError(f"{name} must be a positive integer, or -1 for none, not {value!r}")
+            if value > MAX_INTEGER:
+                raise OlmoError(f"{name} must be at most {MAX_INTEGER}, not {value}")
 
     @classmethod
     def from_chat_config(

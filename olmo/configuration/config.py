@@ -6,12 +6,11 @@ architecture needs. Imports neither numpy nor tvm.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from olmo.configuration.rope_scaling import normalised_scaling
+from olmo.configuration.rope_scaling import is_positive, normalised_scaling
 from olmo.errors import OlmoError, unknown
 
 _T = TypeVar("_T")
@@ -19,6 +18,8 @@ _T = TypeVar("_T")
 MODEL_TYPE = "olmo"
 ACTIVATIONS = ("silu", "swish", "gelu", "relu", "gelu_new")
 MAX_DEFAULT_PREFILL_CHUNK = 8192
+MAX_INTEGER = 2**31 - 1  # runtimes count tokens, heads and elements of a dimension in int32
+MAX_LAYERS = 10_000  # a model's matrices are listed before the first of them is looked for
 
 # Other families whose config.json users confuse with OLMo's.
 _FAMILY_HINTS: Mapping[str, str] = {
@@ -215,9 +216,7 @@ def architecture(obj: object, where: str = "config.json") -> dict[str, Any]:
 
 def _validate(config: OLMoConfig) -> None:
     for name in _POSITIVE_INTEGERS:
-        value = getattr(config, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise OlmoError(f"{name} must be a positive integer, not {value!r}")
+        _check_integer(getattr(config, name), name, name)
     if not isinstance(config.tie_word_embeddings, bool):
         raise OlmoError(
             f"tie_word_embeddings must be true or false, not {config.tie_word_embeddings!r}"
@@ -336,10 +335,18 @@ def _needed(config: Mapping[str, Any], name: str, where: str) -> Any:
 
 
 def _integer(config: Mapping[str, Any], name: str, where: str) -> int:
-    value = _needed(config, name, where)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise OlmoError(f"{where}: {name} must be a positive integer, not {value!r}")
+    value: int = _needed(config, name, where)
+    _check_integer(value, name, f"{where}: {name}")
     return value
+
+
+def _check_integer(value: object, name: str, told: str) -> None:
+    """Refuse what is no positive integer, or larger than any that a runtime counts with."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise OlmoError(f"{told} must be a positive integer, not {value!r}")
+    largest = MAX_LAYERS if name == "num_hidden_layers" else MAX_INTEGER
+    if value > largest:
+        raise OlmoError(f"{told} must be at most {largest}, not {value}")
 
 
 def _optional_integer(config: Mapping[str, Any], name: str, default: int, where: str) -> int:
@@ -347,14 +354,9 @@ def _optional_integer(config: Mapping[str, Any], name: str, default: int, where:
 
 
 def _positive(value: object, where: str) -> float:
-    if (
-        not isinstance(value, int | float)
-        or isinstance(value, bool)
-        or not math.isfinite(value)
-        or value <= 0
-    ):
+    if not is_positive(value):
         raise OlmoError(f"{where} must be a positive number, not {value!r}")
-    return float(value)
+    return float(value)  # type: ignore[arg-type] # a number
 
 
 def _located(error: OlmoError, where: str) -> str:

@@ -103,7 +103,7 @@ _ALL = (
 TEMPLATES: Mapping[str, Conversation] = {t.name: t for t in _ALL if t.name is not None}
 
 
-def template(value: str | Mapping[str, Any]) -> Conversation:
+def template(value: object) -> Conversation:
     """Return the built-in template of this name, or the one that a table of MLC's keys describes.
 
     A table needs `roles` (at least user and assistant) and `seps`; other keys have MLC's defaults.
@@ -116,6 +116,8 @@ def template(value: str | Mapping[str, Any]) -> Conversation:
         if value not in TEMPLATES:
             raise unknown("conversation template", value, TEMPLATES)
         return TEMPLATES[value]
+    if not isinstance(value, Mapping):
+        raise OlmoError(f"conv_template must be a name or a table, not {value!r}")
     for key in value:
         if key not in _FORMS:
             raise unknown("key of conv_template", str(key), _FORMS)

@@ -4,7 +4,7 @@ Names and meanings are transformers' (`rope_scaling`, or `rope_parameters` of ve
 neither numpy nor tvm.
 """
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +81,7 @@ def _check(name: str, given: Mapping[str, Any], where: str) -> None:
         if key in kind.flags:
             if not isinstance(item, bool):
                 raise OlmoError(f"{where}: {key} must be true or false, not {item!r}")
-        elif not _positive(item):
+        elif not is_positive(item):
             raise OlmoError(f"{where}: {key} must be a positive number, not {item!r}")
     for key in kind.needed:
         if key not in given:
@@ -94,6 +94,7 @@ def _check(name: str, given: Mapping[str, Any], where: str) -> None:
             )
 
 
-def _positive(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value > 0  # type: ignore[arg-type, operator] # a number
+def is_positive(value: object) -> bool:
+    """Whether a value is a number above 0 that a float can hold: no NaN, no infinity."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 < value <= sys.float_info.max  # type: ignore[operator] # a number

@@ -8,6 +8,7 @@ does with it.
 import base64
 import binascii
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -107,11 +108,14 @@ def from_gguf(metadata: Mapping[str, Any], where: str) -> tuple[dict[str, Any], 
         return _of_gguf_pieces(metadata, pieces, vocab, options, where), ()
     split = metadata.get("pre")
     warnings: tuple[str, ...] = ()
-    if split in {None, "default"}:
+    if split is None or split == "default":
         warnings = (f"{where} does not say how text is split into words: GPT-2's way is used",)
     elif split not in _SPLIT_AS_GPT2:
         raise OlmoError(f"{where}: tokenizer.ggml.pre {split!r} is not read", SAVE_HINT)
-    merges = [str(merge).split(" ") for merge in metadata.get("merges") or ()]
+    listed = metadata.get("merges", [])
+    if not isinstance(listed, list):
+        raise OlmoError(f"{where}: tokenizer.ggml.merges is no list")
+    merges = [str(merge).split(" ") for merge in listed]
     for merge in merges:
         if len(merge) != 2 or not {*merge, "".join(merge)} <= vocab.keys():
             raise OlmoError(f"{where}: tokenizer.ggml.merges has {' '.join(merge)!r}")
@@ -153,6 +157,8 @@ def _of_gguf_pieces(
     scores = metadata.get("scores")
     if not isinstance(scores, list) or len(scores) != len(pieces):
         raise OlmoError(f"{where}: tokenizer.ggml.tokens and scores do not fit each other")
+    if not all(isinstance(score, int | float) and not math.isnan(score) for score in scores):
+        raise OlmoError(f"{where}: tokenizer.ggml.scores are not numbers")
     for key in ("remove_extra_whitespaces", "precompiled_charsmap"):
         if metadata.get(key):
             raise OlmoError(f"{where}: tokenizer.ggml.{key} is not read", SAVE_HINT)

@@ -1,5 +1,6 @@
 """What MLC's runtime must know about a tokenizer, read off its `tokenizer.json`."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -76,7 +77,8 @@ def read_tokenizer(directory: Path, gguf: Mapping[str, Any] | None = None) -> To
         return _converted(directory, files, gguf)
     path = directory / TOKENIZER_JSON
     obj = _table(path)
-    return TokenizerFacts(files, detect(obj), _size(path.read_bytes(), obj, path))
+    size = _size(path.read_bytes(), obj, path)  # what is no tokenizer ends here
+    return TokenizerFacts(files, detect(obj), size)
 
 
 def _converted(
@@ -163,8 +165,9 @@ def _parts(component: Any, name: str) -> Iterator[Mapping[str, Any]]:
 
 def _check_added_tokens(added: Any, path: Path) -> None:
     """Refuse tokens added twice, which make encoding depend on which one is found."""
-    contents = [str(t.get("content")) for t in added or () if isinstance(t, Mapping)]
-    if twice := sorted({content for content in contents if contents.count(content) > 1}):
+    listed = added if isinstance(added, list) else ()  # what is no list is no tokenizer either
+    contents = Counter(str(t.get("content")) for t in listed if isinstance(t, Mapping))
+    if twice := sorted(content for content, count in contents.items() if count > 1):
         named = ", ".join(repr(content) for content in twice)
         raise OlmoError(
             f"{path}: added_tokens holds {named} more than once", "remove the duplicates"

@@ -20,6 +20,7 @@ def test_reads_json(tmp_path: Path) -> None:
         (b"[-Infinity]", "x: -Infinity is not JSON"),
         (b'"\xff"', "x: not UTF-8 at byte 1"),
         (b"[" * 100_000, "x: JSON nested too deeply"),
+        (b"1" * 5000, "x: holds an integer that is too long"),
     ],
 )
 def test_refuses_what_is_not_json(data: bytes, message: str) -> None:

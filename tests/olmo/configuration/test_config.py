@@ -46,6 +46,25 @@ def test_reads_every_field() -> None:
     assert isinstance(config.clip_qkv, float)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("vocab_size", 2**31, "vocab_size must be at most 2147483647, not 2147483648"),
+        ("max_position_embeddings", 10**30, "max_position_embeddings must be at most 2147483647"),
+        ("num_hidden_layers", 10_001, "num_hidden_layers must be at most 10000, not 10001"),
+        ("rope_theta", 10**400, "rope_theta must be a positive number, not 1000"),
+        ("clip_qkv", 10**400, "clip_qkv must be a positive number, not 1000"),
+    ],
+)
+def test_numbers_beyond_all_models(name: str, value: int, message: str) -> None:
+    assert str(failure(**{name: value})).startswith(f"config.json: {message}")
+
+
+def test_overrides_beyond_all_runtimes() -> None:
+    with pytest.raises(OlmoError, match=r"^context_window_size must be at most 2147483647"):
+        read().with_overrides(context_window_size=2**31)
+
+
 def test_defaults_of_absent_fields() -> None:
     config = read(num_key_value_heads=..., tie_word_embeddings=..., clip_qkv=...)
     assert config.num_key_value_heads == 4

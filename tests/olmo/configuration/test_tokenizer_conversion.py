@@ -215,6 +215,13 @@ def test_scores_decide_what_is_merged_first() -> None:
         assert [texts[number] for number in ids(made, "abc")] == tokens
 
 
+@pytest.mark.parametrize("score", ["0", float("nan")])
+def test_scores_that_are_no_numbers(score: object) -> None:
+    scores = [score, *spm()["scores"][1:]]
+    with pytest.raises(OlmoError, match=r"^m\.gguf: tokenizer\.ggml\.scores are not numbers"):
+        from_gguf(spm(scores=scores), "m.gguf")
+
+
 def test_a_gguf_files_tokens_of_beginning_and_end() -> None:
     assert of_gguf()["post_processor"] is None
     made = of_gguf(add_bos_token=True, bos_token_id=1, add_eos_token=True)
@@ -250,6 +257,8 @@ def test_a_gguf_file_that_does_not_say_how_words_are_split(pre: Any) -> None:
         ({"token_type": [1]}, "tokens and token_type do not fit"),
         ({"merges": ["h e", "he"]}, "tokenizer.ggml.merges has 'he'"),
         ({"merges": ["zq qz"]}, "tokenizer.ggml.merges has 'zq qz'"),
+        ({"merges": 5}, "tokenizer.ggml.merges is no list"),
+        ({"pre": ["gpt-2"]}, r"tokenizer.ggml.pre \['gpt-2'\] is not read"),
         ({"add_bos_token": True}, "tokenizer.ggml.bos_token_id is None"),
         ({"add_eos_token": True, "eos_token_id": 320}, "tokenizer.ggml.eos_token_id is 320"),
         ({"model": "llama"}, "tokens and scores do not fit"),

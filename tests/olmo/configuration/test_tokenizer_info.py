@@ -86,6 +86,9 @@ def test_no_tokenizer(tmp_path: Path) -> None:
         ("[]", "expected a table of fields"),
         ("{", "not JSON"),
         ('{"version": "1.0"}', "not a tokenizer: "),
+        ('{"added_tokens": 5}', "not a tokenizer: "),
+        ('{"decoder": {"type": ["Fuse"]}}', "not a tokenizer: "),
+        ('{"decoder": {"type": "Sequence", "decoders": 5}}', "not a tokenizer: "),
     ],
 )
 def test_broken_tokenizer(tmp_path: Path, text: str, message: str) -> None:

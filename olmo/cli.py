@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
-        return command(arguments)
+        code = command(arguments)
+        sys.stdout.flush()
     except OlmoError as error:
         sys.stderr.write(f"error: {error}\n")
         if error.hint is not None:
@@ -44,6 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
+    except BrokenPipeError:  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,9 +63,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _path(text: str) -> Path:
+    """Return the path; none that an empty variable of a script has become."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
+
+
 def _add_convert_weight(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("config", metavar="CONFIG", type=Path, help="config.json, its directory, or a GGUF file")
+    add("config", metavar="CONFIG", type=_path, help="config.json, its directory, or a GGUF file")
     add("--quantization", required=True, metavar="Q", help="such as q4f16_1")
     add("--model-type", default="auto", metavar="TYPE", help="auto or olmo")
     add("--device", default="auto", help="auto or cpu")
@@ -73,13 +85,13 @@ def _add_convert_weight(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"divide the weights for N devices now (default: {PRESHARD_VARIABLE}, else not)",
     )
-    add("-o", "--output", required=True, metavar="OUT", type=Path, help="directory to write")
+    add("-o", "--output", required=True, metavar="OUT", type=_path, help="directory to write")
     parser.set_defaults(command=_convert_weight)
 
 
 def _add_gen_config(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("config", metavar="CONFIG", type=Path, help="config.json, its directory, or a GGUF file")
+    add("config", metavar="CONFIG", type=_path, help="config.json, its directory, or a GGUF file")
     add("--quantization", required=True, metavar="Q", help="such as q4f16_1")
     add("--conv-template", required=True, metavar="T", help="a name, or a .json file of your own")
     add("--model-type", default="auto", metavar="TYPE", help="auto or olmo")
@@ -89,13 +101,13 @@ def _add_gen_config(parser: argparse.ArgumentParser) -> None:
         add(f"--{name}", type=int, default=-1, metavar="TOKENS")
     for name in ("tensor-parallel-shards", "pipeline-parallel-stages", "max-batch-size"):
         add(f"--{name}", type=int, metavar="N")
-    add("-o", "--output", required=True, metavar="OUT", type=Path, help="directory to write")
+    add("-o", "--output", required=True, metavar="OUT", type=_path, help="directory to write")
     parser.set_defaults(command=_gen_config)
 
 
 def _add_compile(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("model", metavar="MODEL", type=Path, help="mlc-chat-config.json or the directory it is in")
+    add("model", metavar="MODEL", type=_path, help="mlc-chat-config.json or the directory it is in")
     add("--quantization", metavar="Q", help="default: the one in mlc-chat-config.json")
     add("--model-type", default="auto", metavar="TYPE", help="auto or olmo")
     add("--device", default="auto", metavar="TARGET", help=f"auto or {', '.join(TARGETS)}")
@@ -103,14 +115,14 @@ def _add_compile(parser: argparse.ArgumentParser) -> None:
     add("--opt", default="O2", metavar="LEVEL", help="O0 to O3, and flags: O2;cudagraph=0")
     add("--system-lib-prefix", default="auto", metavar="PREFIX", help="for static libraries")
     add("--overrides", default="", metavar="K=V;…", help="such as context_window_size=512")
-    add("-o", "--output", required=True, metavar="OUT", type=Path, help="library to write")
+    add("-o", "--output", required=True, metavar="OUT", type=_path, help="library to write")
     parser.set_defaults(command=_compile)
 
 
 def _add_chat(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("directory", metavar="DIR", type=Path, help="converted model with mlc-chat-config.json")
-    add("--model-lib", metavar="LIB", type=Path, help="default: from libs/ beside DIR")
+    add("directory", metavar="DIR", type=_path, help="converted model with mlc-chat-config.json")
+    add("--model-lib", metavar="LIB", type=_path, help="default: from libs/ beside DIR")
     add("--prompt", metavar="TEXT", help="answer this and end")
     for name in ("temperature", "top-p", "repetition-penalty"):
         add(f"--{name}", type=float, metavar="X", help="default: from mlc-chat-config.json")

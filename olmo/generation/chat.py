@@ -38,6 +38,8 @@ class Chat:
         directory = Path(model_dir)
         self._config = _chat_config(directory)
         self._template = template(self._config["conv_template"])
+        ends = _ids(self._config.get("eos_token_id"), directory / CHAT_CONFIG)
+        self._stop_tokens = {*self._template.stop_token_ids, *ends}
         self._tokenizer = _tokenizer(directory)
         self._engine = Engine(directory, Path(library))
         self._messages: list[Message] = []
@@ -63,6 +65,8 @@ class Chat:
                 value is out of range.
         """
         chosen = self._sampling(sampling)
+        if seed < 0:
+            raise OlmoError(f"seed must not be negative, not {seed}")
         if max_tokens is not None and max_tokens < 1:
             raise OlmoError(f"max_tokens must be positive, not {max_tokens}")
         tokens = self._prompt(prompt)
@@ -93,14 +97,13 @@ class Chat:
     ) -> Iterator[str]:
         room = self._engine.context_window_size - len(tokens)
         limit = room if max_tokens is None else min(room, max_tokens)
-        stop_tokens = {*self._template.stop_token_ids, *_ids(self._config.get("eos_token_id"))}
         stop = _Stop(self._template.stop_str)
         reply: list[int] = []
         shown = ""
         logits = self._read(tokens)
         while len(reply) < limit:
             token = next_token(logits, reply, sampling, random)
-            if token in stop_tokens:
+            if token in self._stop_tokens:
                 break
             reply.append(token)
             text = self._tokenizer.decode(reply, skip_special_tokens=True)
@@ -126,7 +129,8 @@ class Chat:
             if isinstance(piece, int):
                 tokens.append(piece)
             else:
-                tokens += self._tokenizer.encode(piece, add_special_tokens=False).ids
+                text = piece.encode(errors="replace").decode()  # bytes that were no UTF-8: ?
+                tokens += self._tokenizer.encode(text, add_special_tokens=False).ids
         window = self._engine.context_window_size
         if len(tokens) >= window:
             raise OlmoError(
@@ -210,7 +214,9 @@ def _tokenizer(directory: Path) -> Tokenizer:
         raise OlmoError(f"{path}: cannot be read: {error}") from error
 
 
-def _ids(value: int | list[int] | None) -> list[int]:
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
+def _ids(value: object, path: Path) -> list[int]:
+    """Return the token ids of a field that holds none, one or a list of them."""
+    ids: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(type(token) is int for token in ids):
+        raise OlmoError(f"{path}: eos_token_id must be a token id or a list of them, not {value!r}")
+    return ids

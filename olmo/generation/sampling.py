@@ -3,6 +3,8 @@
 The order is MLC's: penalties on the logits, then temperature, then the nucleus.
 """
 
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,14 +39,17 @@ class Sampling:
         for name, low, high in (
             ("temperature", 0.0, 100.0),
             ("top_p", 0.0, 1.0),
+            ("repetition_penalty", math.ulp(0.0), sys.float_info.max),
             ("presence_penalty", -2.0, 2.0),
             ("frequency_penalty", -2.0, 2.0),
         ):
             value = getattr(self, name)
-            if not low <= value <= high:
-                raise OlmoError(f"{name} must lie between {low:g} and {high:g}, not {value!r}")
-        if not self.repetition_penalty > 0:
-            raise OlmoError(f"repetition_penalty must be positive, not {self.repetition_penalty!r}")
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if is_number and low <= value <= high:
+                continue
+            if name == "repetition_penalty":
+                raise OlmoError(f"{name} must be a positive number, not {value!r}")
+            raise OlmoError(f"{name} must lie between {low:g} and {high:g}, not {value!r}")
 
 
 def next_token(

@@ -323,6 +323,21 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     assert "usage: python -m olmo" in capsys.readouterr().err
 
 
+def test_an_empty_path(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["convert_weight", str(model), "--quantization", "q4f16_1", "-o", ""])
+    assert "-o/--output: the path is empty" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough(model: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "olmo", *map(str, convert(model))]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 2)
+
+
 def test_interruption(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_arguments: object) -> None:
         raise KeyboardInterrupt

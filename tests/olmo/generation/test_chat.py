@@ -186,6 +186,16 @@ def test_seeds(chat: Chat) -> None:
     assert said(1) != said(2)
 
 
+def test_a_seed_that_is_none(chat: Chat) -> None:
+    with pytest.raises(OlmoError, match="seed must not be negative, not -1"):
+        chat.generate("Hello", seed=-1)
+
+
+def test_a_prompt_with_bytes_that_are_no_text(chat: Chat) -> None:
+    chat.reset()
+    assert chat._prompt("a\udcff") == chat._prompt("a?")
+
+
 def test_max_tokens(chat: Chat) -> None:
     assert "".join(pieces(chat, "abcdef", max_tokens=3)) == chat._tokenizer.decode(
         tokens(chat, "abcdef")[:3]
@@ -226,3 +236,10 @@ def test_directories_that_are_no_models(built: Library, tmp_path: Path) -> None:
     (tmp_path / "mlc-chat-config.json").write_text(json.dumps(CONFIG))
     with pytest.raises(OlmoError, match=r"tokenizer.json: cannot be read"):
         Chat(tmp_path, library)
+    for changed, message in (
+        ({"conv_template": 5}, "conv_template must be a name or a table, not 5"),
+        ({"eos_token_id": [[1]]}, r"json: eos_token_id must be a token id or a list of them"),
+    ):
+        (tmp_path / "mlc-chat-config.json").write_text(json.dumps({**CONFIG, **changed}))
+        with pytest.raises(OlmoError, match=message):
+            Chat(tmp_path, library)

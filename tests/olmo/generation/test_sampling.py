@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -100,10 +102,13 @@ def test_every_draw_is_a_token(
         ("top_p", -0.1),
         ("repetition_penalty", 0.0),
         ("repetition_penalty", float("nan")),
+        ("repetition_penalty", float("inf")),
+        ("temperature", "hot"),
+        ("top_p", None),
         ("presence_penalty", 2.5),
         ("frequency_penalty", -2.5),
     ],
 )
-def test_values_out_of_range(name: str, value: float) -> None:
+def test_values_out_of_range(name: str, value: Any) -> None:
     with pytest.raises(OlmoError, match=name):
         Sampling(**{name: value})

@@ -23,8 +23,14 @@ from olmo.verification.report import Report, bound, executed
 
 PROMPT_TOKENS = 24
 DECODED_TOKENS = 6
-# Largest error of a right library, relative to the largest logit.
-TOLERANCES: Mapping[str, float] = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 2e-2}
+# Largest error of a logit of a right library for CPUs, relative to the largest logit. It is the same
+# for every quantization: between what `embed` returns, which the reference rounds likewise, and the
+# logits all is float32, whatever the model dtype, and weights are those that are stored. What
+# remains is float32's rounding (6e-8) of sums in another order, made larger where attention's
+# scores are large. Seen in all quantizations: at most 9e-7 in olmo-tiny, 3e-5 in a model with large
+# scores (docs/quantization.md). Rounding the states to float16 after each layer, which is no part
+# of a right library, moves the logits of these by 3e-4 and 3e-3.
+TOLERANCE = 1e-4
 
 ANSWER_TOKENS = 32  # of an answer at most
 
@@ -71,9 +77,8 @@ def verify(
     """
     config = OLMoConfig.from_json(read_json(model_dir / CHAT_CONFIG)["model_config"])
     check_memory(config, quantization)
-    tolerance = TOLERANCES[quantization.model_dtype]
     # The engine is gone when the conversation loads the weights for itself.
-    accuracy = measure(Engine(model_dir, library, 2), model_dir, library, quantization, tolerance)
+    accuracy = measure(Engine(model_dir, library, 2), model_dir, library, quantization)
     if questions is not None:
         chat = Chat(model_dir, library)
         answers = [_answer(chat, question) for question in questions_of(questions)]
@@ -86,7 +91,7 @@ def measure(
     model_dir: Path,
     library: Path,
     quantization: Quantization,
-    tolerance: float,
+    tolerance: float = TOLERANCE,
     *,
     together: bool = True,
 ) -> dict[str, Any]:
@@ -105,7 +110,7 @@ def measure(
         function = max(errors, key=lambda name: errors[name])
         raise OlmoError(
             f"{library}: logits of {function} are off by {worst:.1e} of the largest logit, "
-            f"{tolerance:.0e} is allowed in {quantization.model_dtype}"
+            f"{tolerance:.0e} is allowed"
         )
     return {
         "logits_within": bound(worst),

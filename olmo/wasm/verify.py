@@ -7,13 +7,14 @@ from olmo.errors import OlmoError
 from olmo.quantization import Quantization
 from olmo.verification.emulator import place
 from olmo.verification.report import Report, checked, executed
-from olmo.verification.verify import ANSWER_TOKENS, TOLERANCES, graded, measure, questions_of
+from olmo.verification.verify import ANSWER_TOKENS, graded, measure, questions_of
 from olmo.wasm.engine import Program, WebEngine
 from olmo.wasm.packages import JS, chromium, node
 
 LIMIT = 900.0  # seconds that a program may take; a browser compiles shaders for minutes
-# Functions of a GPU are less exact than a CPU's: WGSL allows exp an error of 3 + 2 |x| ulp.
-GPU_TOLERANCES: Mapping[str, float] = {**TOLERANCES, "float32": 1e-3}
+# As `olmo.verification.verify.TOLERANCE`, of a GPU computing in float32: its functions are less exact
+# than a CPU's, WGSL allows exp an error of 3 + 2 |x| ulp.
+GPU_TOLERANCE = 1e-3
 ASKED = 20  # questions in a browser, without a GPU a second each
 
 
@@ -27,9 +28,8 @@ def verify_on_cpu(
             logits are not those of the model.
     """
     command: list[str | Path] = [_found(node(), "node"), JS / "node.mjs", place("web")]
-    tolerance = TOLERANCES[quantization.model_dtype]
     with WebEngine(command, model_dir, library, 2, limit=LIMIT) as engine:
-        accuracy = measure(engine, model_dir, library, quantization, tolerance)
+        accuracy = measure(engine, model_dir, library, quantization)
     return executed("in Node, by @mlc-ai/web-runtime", accuracy, checks)
 
 
@@ -52,10 +52,9 @@ def verify_on_webgpu(
         return checked("16-bit floats need a GPU", checks)
     command: list[str | Path] = [_found(node(), "node"), JS / "browser.mjs"]
     command += [place("web"), _found(chromium(), "chromium")]
-    tolerance = GPU_TOLERANCES[quantization.model_dtype]
     # web-llm runs one sequence at a time, and so does this.
     with WebEngine(command, model_dir, library, 1, limit=LIMIT) as engine:
-        accuracy = measure(engine, model_dir, library, quantization, tolerance, together=False)
+        accuracy = measure(engine, model_dir, library, quantization, GPU_TOLERANCE, together=False)
     if questions:
         every = -(-len(questions) // ASKED)
         asked = questions[::every]

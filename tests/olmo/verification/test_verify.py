@@ -9,6 +9,7 @@ import pytest
 from olmo.conversion.tensor_cache_reader import read_tensor_cache
 from olmo.errors import OlmoError
 from olmo.generation.runtime import Engine
+from olmo.verification import reference
 from olmo.verification import verify as verification
 from olmo.verification.report import accuracy_text
 from olmo.verification.verify import verify
@@ -123,6 +124,19 @@ def test_weights_that_are_not_the_references(
         return lambda name: weight(name) * (1.01 if name.endswith("0.mlp.down_proj") else 1)
 
     monkeypatch.setattr(verification, "_weights", other)
+    with pytest.raises(OlmoError, match=r"are off by .* of the largest logit, 1e-04 is allowed"):
+        verify(model, library.library, library.spec.quantization, None)
+
+
+def test_states_that_were_rounded_are_noticed(
+    model: Path, library: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = reference._layer
+
+    def rounded(*arguments: Any) -> Any:
+        return [states.astype(np.float16).astype(np.float64) for states in original(*arguments)]
+
+    monkeypatch.setattr(reference, "_layer", rounded)
     with pytest.raises(OlmoError, match=r"are off by .* of the largest logit, 1e-04 is allowed"):
         verify(model, library.library, library.spec.quantization, None)
 

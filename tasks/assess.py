@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from itertools import groupby
+from itertools import groupby, islice
 
 from cache.digest import Digest
 from tasks.errors import BuildError
@@ -36,8 +36,10 @@ NOT_CACHED = (State.STALE, State.WAITING, State.BROKEN)  # has to be built, as f
 NEVER_BUILT = "never built here"
 KEY_CHANGED = "its key changed"
 
+_AT_ONCE = 4096  # nodes that are looked up together: a few megabytes of results
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Assessment:
     """State of one node, the reason where it is not current, and its key and outputs if known.
 
@@ -112,7 +114,8 @@ def assess(
     for name in filter(names.__contains__, nodes):  # producers first
         level[name] = 1 + max((level.get(p, 0) for p in producers(nodes[name])), default=0)
     for _, ready in groupby(sorted(level, key=level.__getitem__), level.__getitem__):
-        found |= _looked_up(workspace, [check(name) for name in ready])
+        while some := [check(name) for name in islice(ready, _AT_ONCE)]:
+            found |= _looked_up(workspace, some)
     return {name: found[name] for name in level}
 
 
@@ -131,7 +134,7 @@ def assess_one(
     return _looked_up(workspace, [checked])[node.name]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Checked:
     """What is known of a node before its result is looked up, and whether that has to be done."""
 

@@ -49,10 +49,10 @@ def changes(
     workspace: Workspace, keyed: Keyed, old: Fields, unknown: Collection[str] = ()
 ) -> list[Cause]:
     """Return what differs between a node's last Action and this one; `unknown` fields are left out."""
-    found = []
+    inputs, found = keyed.inputs, []
     for one in differences(old, fields(keyed), unknown):
         place = one.field.removeprefix("input ")
-        given = keyed.inputs.get(place) if place != one.field else None
+        given = inputs.get(place) if place != one.field else None
         source = workspace.graph.sources.get(given.producer) if given is not None else None
         if given is not None and source is not None:
             path = _readable(source.root / given.path, workspace.root)

@@ -7,8 +7,10 @@ Actions of a node can be compared by name when someone asks why it is stale.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cache import merkle
 from cache.action import Action, ActionResult, EncodedAction, encode
@@ -37,7 +39,7 @@ ENVIRONMENT = (
 OutputsOf = Callable[[Selection], Mapping[str, Digest]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Input:
     """One file in a node's input root: which producer's output it is."""
 
@@ -46,19 +48,29 @@ class Input:
     digest: Digest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Keyed:
-    """A node with everything its key depends on."""
+    """A node, its key, and everything that the key depends on.
+
+    given: what there is to select from, for each selection of the node; producers and their
+    consumers share it, so that a large graph can be keyed as a whole.
+    """
 
     node: Node
-    action: EncodedAction
-    inputs: Mapping[str, Input]  # by path below `inputs/`
+    key: Digest  # of the Action: the key in the action cache
+    given: tuple[Mapping[str, Digest], ...]
     code: Code
+    code_tree: merkle.Tree
 
     @property
-    def key(self) -> Digest:
-        """Digest of the Action: the key in the action cache."""
-        return self.action.key
+    def inputs(self) -> dict[str, Input]:
+        """The node's inputs by path below `inputs/`, found anew each time."""
+        return _inputs(self.node, self.given)
+
+    @property
+    def action(self) -> EncodedAction:
+        """The Action and all messages below it, made anew each time."""
+        return _encoded(self.node, self.inputs, self.code, self.code_tree)
 
     @property
     def messages(self) -> Mapping[Digest, bytes]:
@@ -85,44 +97,69 @@ class Keys:
     def keyed(self, node: Node, outputs_of: OutputsOf) -> Keyed:
         """Key `node`, given the outputs of its producers.
 
-        Raises BuildError if two inputs claim one path .
+        Raises BuildError if two inputs claim one path.
         """
-        inputs: dict[str, Input] = {}
-        for selection in node.inputs:
-            outputs = outputs_of(selection)
-            for path, digest in outputs.items():
-                place = selection.place(path)
-                if place is None:
-                    continue
-                if place in inputs:
-                    raise BuildError(
-                        f"{node.name}: {selection.producer} and {inputs[place].producer} "
-                        f"both give it {place}"
-                    )
-                inputs[place] = Input(selection.producer, path, digest)
+        given = tuple(map(outputs_of, node.inputs))
         code, tree = self._code_tree(node.action)
-        entries: dict[str, Digest | merkle.Tree] = {
-            PARAMS: of_bytes(node.params.encode()),
-            TOOLS: of_bytes(tools_json(node, code)),
-            CODE: tree,
-        }
-        for place, found in inputs.items():
-            entries[f"{INPUTS}/{place}"] = found.digest
-        action = Action(
-            arguments=("python", "-m", node.action.rpartition(".")[0], node.action),
-            input_root=merkle.tree(entries),
-            output_paths=(OUTPUTS,),
-            platform=node.platform,
-            salt=KEY_SCHEMA,
-            environment=ENVIRONMENT,
-        )
-        return Keyed(node, encode(action), inputs, code)
+        key = _encoded(node, _inputs(node, given), code, tree).key
+        return Keyed(node, key, given, code, tree)
 
     def _code_tree(self, action: str) -> tuple[Code, merkle.Tree]:
         if action not in self._code:
             code = closure(action, self._sources)
             self._code[action] = (code, merkle.tree(code.files))
         return self._code[action]
+
+
+def _inputs(node: Node, given: Iterable[Mapping[str, Digest]]) -> dict[str, Input]:
+    """Return what a node selects of what there is; raises BuildError if two claim one path."""
+    inputs: dict[str, Input] = {}
+    for selection, outputs in zip(node.inputs, given, strict=True):
+        for path, digest in outputs.items():
+            place = selection.place(path)
+            if place is None:
+                continue
+            if place in inputs:
+                raise BuildError(
+                    f"{node.name}: {selection.producer} and {inputs[place].producer} "
+                    f"both give it {place}"
+                )
+            inputs[place] = Input(selection.producer, path, digest)
+    return inputs
+
+
+def _encoded(
+    node: Node, inputs: Mapping[str, Input], code: Code, tree: merkle.Tree
+) -> EncodedAction:
+    entries: dict[str, Digest | merkle.Tree] = {
+        PARAMS: of_bytes(node.params.encode()),
+        TOOLS: of_bytes(tools_json(node, code)),
+        CODE: tree,
+    }
+    directories: dict[str, list[tuple[str, Digest]]] = {}
+    for place, found in inputs.items():
+        directory, _, path = place.partition("/")
+        if path:
+            directories.setdefault(directory, []).append((path, found.digest))
+        else:
+            entries[f"{INPUTS}/{place}"] = found.digest
+    for directory, files in directories.items():
+        entries[f"{INPUTS}/{directory}"] = _tree(tuple(files))
+    action = Action(
+        arguments=("python", "-m", node.action.rpartition(".")[0], node.action),
+        input_root=merkle.tree(entries),
+        output_paths=(OUTPUTS,),
+        platform=node.platform,
+        salt=KEY_SCHEMA,
+        environment=ENVIRONMENT,
+    )
+    return encode(action)
+
+
+@lru_cache(maxsize=256)
+def _tree(files: tuple[tuple[str, Digest], ...]) -> merkle.Tree:
+    """Return the tree of some files; rows that follow each other have the same weights."""
+    return merkle.tree(dict(files))
 
 
 def tools_json(node: Node, code: Code) -> bytes:
@@ -152,7 +189,9 @@ def made(result: ActionResult) -> Mapping[str, Digest]:
     for path in result.outputs:
         if not path.startswith(prefix):
             raise BuildError(f"an output {path!r} is outside {prefix}", "rebuild with -a")
-    return {path.removeprefix(prefix): digest for path, digest in result.outputs.items()}
+    return {
+        sys.intern(path.removeprefix(prefix)): digest for path, digest in result.outputs.items()
+    }
 
 
 def fields(keyed: Keyed) -> dict[str, str]:

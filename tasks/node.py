@@ -6,19 +6,23 @@ A node says nothing of *order* (doit decides that) and nothing of *whether* (its
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import BuildError
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
 
 def canonical_json(value: Any) -> str:
     """Serialise to the one JSON text that stands for `value`: sorted keys, no spaces, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Source:
     choices: tuple[Choice, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Selection:
     """Outputs of one producer that a node reads.
 
@@ -59,12 +63,18 @@ class Selection:
 
     def place(self, path: str) -> str | None:
         """Place below `inputs/` of the producer's output `path`, None if it is not selected."""
-        if not any(fnmatchcase(path, pattern) for pattern in self.patterns):
+        if _matcher(self.patterns)(path) is None:
             return None
         return f"{self.into}/{path}" if self.into else path
 
 
-@dataclass(frozen=True)
+@cache
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]:
+    """Return what matches paths against shell patterns, case and all, as `fnmatchcase` does."""
+    return re.compile("|".join(map(translate, patterns)) or "(?!)").match
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """One step: `action` (a module with `run(params, inputs, outputs)`) applied to its inputs.
 
@@ -128,4 +138,4 @@ def graph(nodes: Iterable[Node], sources: Iterable[Source] = ()) -> Graph:
 
 def producers(node: Node) -> tuple[str, ...]:
     """Names of the nodes and sources that `node` reads, in order, without repetition."""
-    return tuple(dict.fromkeys(selection.producer for selection in node.inputs))
+    return tuple(dict.fromkeys([selection.producer for selection in node.inputs]))

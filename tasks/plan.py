@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Mapping, Sequence
-from functools import cache
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 from olmo.errors import OlmoError
@@ -104,8 +105,9 @@ def plan(matrix: Matrix, find: Find = find) -> Graph:
             sources[WASM_SOURCES.name] = WASM_SOURCES
         found = {tool: find(tool) for tool in way(matrix.targets[row.target]).tools}
         sources.update((tool.name, tool) for tool in found.values() if isinstance(tool, Source))
-        for node in _row_nodes(matrix, row, model, found, targets[row.target]):
-            nodes.setdefault(node.name, node)
+        for name, make in _row_nodes(matrix, row, model, found, targets[row.target]).items():
+            if name not in nodes:  # most rows share most of what they need
+                nodes[name] = make()
     return graph(nodes.values(), sources.values())
 
 
@@ -130,7 +132,10 @@ def _node(
 ) -> Node:
     destination = f"build/{name.replace(':', '/')}"
     module = f"tasks.actions.{action}"
-    return Node(name, module, canonical_json(params), inputs, destination, **options)
+    text = sys.intern(
+        canonical_json(params)
+    )  # that of libraries of one kind is large, and the same
+    return Node(name, module, text, inputs, destination, **options)
 
 
 def _toolchain(kind: str, workers: Mapping[str, str]) -> Mapping[str, Any]:
@@ -189,7 +194,8 @@ def _row_nodes(
     model: Model,
     found: Mapping[str, Source | Missing],
     described: Mapping[str, Any],
-) -> list[Node]:
+) -> Mapping[str, Callable[[], Node]]:
+    """Return how each node is made that a row needs, by name."""
     target = matrix.targets[row.target]
     download = f"download:{row.model}"
     devices = row.devices
@@ -216,86 +222,85 @@ def _row_nodes(
     ]
     if model.questions is not None:
         verify_inputs.append(Selection(f"questions:{model.name}", ("*",), "questions"))
-    return [
-        _download(model, download),
-        *(
-            _node(f"kernels:{host}", "kernels", {"host": host}, **_remote(matrix))
-            for host in KERNEL_HOSTS
-        ),
-        *([_wasm_runtime(matrix)] if _is_wasm(matrix, row) else []),
-        _node(
-            convert,
-            "convert",
+    make: dict[str, Callable[[], Node]] = {download: lambda: _download(model, download)}
+    for host in KERNEL_HOSTS:
+        kernels = f"kernels:{host}"
+        make[kernels] = partial(_node, kernels, "kernels", {"host": host}, **_remote(matrix))
+    if _is_wasm(matrix, row):
+        make[WASM_RUNTIME] = lambda: _wasm_runtime(matrix)
+    make[convert] = lambda: _node(
+        convert,
+        "convert",
+        {
+            "quantization": quantized,
+            **_encoding(matrix, row),
+            **({"shards": devices.shards} if devices.presharded else {}),
+        },
+        Selection(download, (ARCHITECTURE,)),
+        Selection(checkpoint, WEIGHTS, "checkpoint"),
+        *(Selection(f"kernels:{host}", ("*",), "kernels") for host in KERNEL_HOSTS),
+        batch=True,
+        **_remote(matrix),
+    )
+    make[gen_config] = lambda: _node(
+        gen_config,
+        "gen_config",
+        {
+            "quantization": quantized,
+            "context_window_size": row.window,
+            "conv_template": model.conv_template,
+            **_parallel(devices),
+        },
+        Selection(download, (*CONFIG, GGUF_TOKENIZER), "checkpoint"),
+        Selection(checkpoint, (*CHAT, *TIKTOKEN), "checkpoint"),
+    )
+    make[lower] = lambda: _node(
+        lower,
+        "lower",
+        {"kind": target.kind},
+        Selection(gen_config, (COMPILE_SPEC,)),
+        **_remote(matrix),
+    )
+    make[compiled] = lambda: _node(
+        compiled,
+        "compile",
+        library_params,
+        Selection(lower, ("*",)),
+        *([Selection(WASM_RUNTIME, ("*",), "runtime")] if _is_wasm(matrix, row) else []),
+        **_toolchain(target.kind, matrix.cluster.programs),
+        **_remote(matrix, row.target),
+    )
+    make[verify] = lambda: _verify(
+        verify,
+        target,
+        {"quantization": quantized, **library_params},
+        verify_inputs,
+        found,
+        _remote(matrix, row.target),
+    )
+    make[package_of(row)] = lambda: Node(
+        package_of(row),
+        "tasks.actions.package",
+        canonical_json(
             {
-                "quantization": quantized,
-                **_encoding(matrix, row),
-                **({"shards": devices.shards} if devices.presharded else {}),
-            },
-            Selection(download, (ARCHITECTURE,)),
-            Selection(checkpoint, WEIGHTS, "checkpoint"),
-            *(Selection(f"kernels:{host}", ("*",), "kernels") for host in KERNEL_HOSTS),
-            batch=True,
-            **_remote(matrix),
-        ),
-        _node(
-            gen_config,
-            "gen_config",
-            {
-                "quantization": quantized,
+                "model": row.model,
+                "quantization": row.quantization,
                 "context_window_size": row.window,
-                "conv_template": model.conv_template,
                 **_parallel(devices),
-            },
-            Selection(download, (*CONFIG, GGUF_TOKENIZER), "checkpoint"),
-            Selection(checkpoint, (*CHAT, *TIKTOKEN), "checkpoint"),
+                "target": row.target,
+                "directory": directory,
+                "library": library,
+            }
         ),
-        _node(
-            lower,
-            "lower",
-            {"kind": target.kind},
-            Selection(gen_config, (COMPILE_SPEC,)),
-            **_remote(matrix),
+        (
+            Selection(convert, CONVERTED, "model"),
+            Selection(gen_config, (CHAT_CONFIG, *TOKENIZER), "model"),
+            Selection(compiled, ("*",), "library"),
+            Selection(verify, ("*",), "verify"),
         ),
-        _node(
-            compiled,
-            "compile",
-            library_params,
-            Selection(lower, ("*",)),
-            *([Selection(WASM_RUNTIME, ("*",), "runtime")] if _is_wasm(matrix, row) else []),
-            **_toolchain(target.kind, matrix.cluster.programs),
-            **_remote(matrix, row.target),
-        ),
-        _verify(
-            verify,
-            target,
-            {"quantization": quantized, **library_params},
-            verify_inputs,
-            found,
-            _remote(matrix, row.target),
-        ),
-        Node(
-            package_of(row),
-            "tasks.actions.package",
-            canonical_json(
-                {
-                    "model": row.model,
-                    "quantization": row.quantization,
-                    "context_window_size": row.window,
-                    **_parallel(devices),
-                    "target": row.target,
-                    "directory": directory,
-                    "library": library,
-                }
-            ),
-            (
-                Selection(convert, CONVERTED, "model"),
-                Selection(gen_config, (CHAT_CONFIG, *TOKENIZER), "model"),
-                Selection(compiled, ("*",), "library"),
-                Selection(verify, ("*",), "verify"),
-            ),
-            DIST,
-        ),
-    ]
+        DIST,
+    )
+    return make
 
 
 def _encoding(matrix: Matrix, row: Row) -> Mapping[str, Any]:

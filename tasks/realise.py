@@ -263,7 +263,7 @@ def execute(
         for place in places:
             place.mkdir(parents=True)
         one_at_a_time = _SERIAL if getattr(module, "SERIAL", False) else nullcontext()
-        handing_on = HandingOn(workspace, first, inputs, places[0])
+        handing_on = HandingOn(store, first.inputs, inputs, places[0])
         options: dict[str, Any] = {}
         if getattr(module, "PROGRESS", False):
             options["progress"] = report

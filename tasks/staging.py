@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cache.digest import Digest
+from cache.local.store import LocalStore
 from tasks.errors import BuildError
 from tasks.keys import Input, Keyed
 from tasks.workspace import Workspace, source_files
@@ -49,9 +50,10 @@ def stage(
     `symbolic` they do not: a hard link changes a blob's ctime, and it would be read again before
     anything is said about it. What is neither in the store nor in place is fetched from the remote store, or made again.
     """
+    inputs = keyed.inputs
     absent = {
         given.digest: given
-        for given in keyed.inputs.values()
+        for given in inputs.values()
         if given.producer in workspace.graph.nodes
         and not workspace.store.contains(given.digest)
         and not in_place(workspace, given)
@@ -60,7 +62,7 @@ def stage(
     if lost:
         make_again([given for digest, given in absent.items() if digest in lost])
         workspace.shared.fetch(lost)  # a cluster may have made them
-    for place, given in keyed.inputs.items():
+    for place, given in inputs.items():
         link = directory / place
         link.parent.mkdir(parents=True, exist_ok=True)
         source = workspace.graph.sources.get(given.producer)
@@ -79,20 +81,21 @@ def stage(
 class HandingOn:
     """Makes outputs of a node's inputs as they are: no byte is read, copied or linked for that.
 
-    Inputs are staged in `inputs`; `made` gets what was handed on, by its path beside `outputs`.
+    `given` are the inputs as they are staged in `inputs`; `made` gets what was handed on, by its
+    path beside `outputs`.
     """
 
-    workspace: Workspace
-    keyed: Keyed
+    store: LocalStore
+    given: Mapping[str, Input]
     inputs: Path
     outputs: Path
     made: dict[str, Digest] = field(default_factory=dict)
 
     def __call__(self, source: Path, destination: Path) -> tuple[str, int]:
         """Make an output of an input, which was verified when it was staged; say what it is."""
-        digest = self.keyed.inputs[source.relative_to(self.inputs).as_posix()].digest
-        if not self.workspace.store.contains(digest):  # it is nowhere but in place
-            self.workspace.store.put_file(source.resolve(), consume=False)
+        digest = self.given[source.relative_to(self.inputs).as_posix()].digest
+        if not self.store.contains(digest):  # it is nowhere but in place
+            self.store.put_file(source.resolve(), consume=False)
         self.made[destination.relative_to(self.outputs.parent).as_posix()] = digest
         return digest.hash, digest.size
 

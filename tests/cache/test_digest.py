@@ -98,3 +98,15 @@ def test_a_digest_has_one_spelling(text: str) -> None:
 def test_digests_sort_by_hash_then_size() -> None:
     values = [Digest("b" * 64, 0), Digest("a" * 64, 2), Digest("a" * 64, 1)]
     assert sorted(values) == [values[2], values[1], values[0]]
+
+
+def test_equal_messages_are_the_same_digest() -> None:
+    """A hundred thousand results that name the same files hold each digest once."""
+    message = digest.encode(digest.of_bytes(b"a"))
+    assert digest.decode(message) is digest.decode(bytes(bytearray(message)))
+
+
+def test_a_long_message_is_decoded_too() -> None:
+    """Strangers may say more than a digest needs; what they say is not kept."""
+    one = digest.of_bytes(b"a")
+    assert digest.decode(digest.encode(one) + b"\x1a\x40" + bytes(64)) == one

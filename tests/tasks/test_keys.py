@@ -54,6 +54,16 @@ def test_names_and_places_of_nodes_do_not_count(project: Project) -> None:
     assert keyed(project, {}, {"p": {"x": ONE}}, destination="elsewhere").key == base
 
 
+def test_the_key_is_that_of_the_action_that_a_worker_gets(project: Project) -> None:
+    one = keyed(project, {}, {"p": {"x": ONE, "d/y": TWO}})
+    assert one.action.key == one.key
+    assert one.key in one.action.blobs
+    assert {place: (i.producer, i.path, i.digest) for place, i in one.inputs.items()} == {
+        "in/x": ("p", "x", ONE),
+        "in/d/y": ("p", "d/y", TWO),
+    }
+
+
 def test_code_and_tools_count(project: Project) -> None:
     base = keyed(project, {}, {}).key
     code = project.root / "toyactions/concat.py"

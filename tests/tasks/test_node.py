@@ -1,4 +1,5 @@
 import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,9 @@ def test_canonical_json_is_one_text_for_one_value(value: object) -> None:
 def test_canonical_json_has_no_number_that_is_none() -> None:
     with pytest.raises(ValueError, match="Out of range"):
         canonical_json(float("nan"))
+
+
+@given(st.lists(st.text("a[]!*?.b|", max_size=4), max_size=3), st.text("ab.|\n[", max_size=4))
+def test_a_selection_matches_as_shells_do(patterns: list[str], path: str) -> None:
+    expected = any(fnmatchcase(path, pattern) for pattern in patterns)
+    assert (Selection("a", tuple(patterns)).place(path) is not None) == expected

@@ -32,3 +32,16 @@ def test_help_is_given_where_it_is_asked_for(
     told = capsys.readouterr()
     assert f"USAGE\n    {Path(sys.argv[0]).name} {' '.join(command)}" in told.out
     assert not told.err
+
+
+def test_doits_tasks_are_left_alone(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a run needs them, and those of a large graph fill the memory."""
+    monkeypatch.setattr("tests.tasks.toy.doit_tasks", lambda _: pytest.fail("loaded"))
+    assert project.doit("plan") == 0
+    assert project.doit("status") == 0
+
+
+def test_a_misspelt_task_is_guessed(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    name = next(iter(project.steps))
+    assert project.doit("plan", f"step:{name}x") == 3
+    assert f"did you mean 'step:{name}'?" in capsys.readouterr().err

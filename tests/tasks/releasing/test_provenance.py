@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cache.action import Action, encode
+from cache.digest import EMPTY
 from cache.merkle import tree
 from tasks.configuration.matrix import parse
 from tasks.fingerprint import Code
@@ -26,8 +26,7 @@ def test_packages_and_programs_are_named_with_their_versions() -> None:
         programs=(("g++", "12.2.0"), ("nvcc", "13.0.88")),
         platform=(("OSFamily", "linux"),),
     )
-    action = encode(Action(("run",), tree({}), ("outputs",), (), b""))
-    keyed = Keyed(node, action, {}, Code({}, {"ml_dtypes": "0.6.0"}))
+    keyed = Keyed(node, EMPTY, (), Code({}, {"ml_dtypes": "0.6.0"}), tree({}))
     assert list(tools([keyed, keyed])) == [
         {"name": "tool/ml_dtypes", "uri": "pkg:pypi/ml-dtypes@0.6.0"},
         {"name": "tool/g++", "uri": "pkg:generic/g%2B%2B@12.2.0"},

@@ -113,6 +113,10 @@ def test_jobs_have_no_more_rights_than_they_need() -> None:
         assert (job.get("environment") == "release") == (name in secret)
     assert secret == {"shared", "rows", "release"}
     assert "secrets." not in json.dumps(workflow["env"])
+    for job in workflow["jobs"].values():  # of steps that run what others wrote, none has a secret
+        assert "secrets." not in json.dumps(job.get("env", {}))
+        assert not any("secrets." in json.dumps(step) for step in job["steps"] if "uses" in step)
+    assert "vars." not in json.dumps(workflow)  # pull requests from forks get none
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
     uses = {step["uses"].partition("@")[2] for step in steps if "uses" in step}
     assert uses == {"COMMIT"}

@@ -100,10 +100,10 @@ class Board:
         self._cells[self._start(name) + _ENDED_NS] = time.monotonic_ns()
 
     def turn(self, name: str) -> Turn | None:
-        """Return a node's turn, None until it is over."""
+        """Return a node's turn, None until it has begun; one that is not over ends now."""
         start = self._start(name)
         begun, ended, thread = self._cells[start + _BEGUN_NS : start + _CELLS]
-        return Turn(begun, ended, thread) if ended else None
+        return Turn(begun, ended or time.monotonic_ns(), thread) if begun else None
 
     def at_work(self, thread: int) -> str | None:
         """Return the node whose turn a thread has begun and not ended."""

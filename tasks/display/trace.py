@@ -19,7 +19,17 @@ from typing import Any
 
 from tasks.assess import State
 from tasks.board import Board, Turn
-from tasks.display.events import Ended, Event, Failed, Finished, Planned, Uploading, Warned
+from tasks.display.events import (
+    Current,
+    Ended,
+    Event,
+    Failed,
+    Finished,
+    Planned,
+    Started,
+    Uploading,
+    Warned,
+)
 from tasks.display.redaction import redacted
 from tasks.workspace import BUILD
 
@@ -43,6 +53,7 @@ class Trace:
         self._reasons: dict[str, str] = {}
         self._uploading: int | None = None
         self._done = False
+        self._started: dict[str, None] = {}  # nodes of which nobody has said yet how they ended
 
     def heed(self, event: Event) -> None:
         """Draw an event, or write the trace."""
@@ -51,9 +62,13 @@ class Trace:
                 self._done = any(one.state is not State.CURRENT for one in decided.values())
                 self._reasons = {name: one.reason for name, one in decided.items()}
                 self._main_span("decide", self._begun, {"nodes": len(decided)})
+            case Started(name):
+                self._started[name] = None
             case Finished(name, how, _, size, key):
                 args = {"key": key, "how": how, "bytes": size, "reason": self._reasons.get(name)}
                 self._node(name, args)
+            case Current(name):
+                self._started.pop(name, None)
             case Failed(name, message):
                 self._node(name, {"how": "failed", "message": redacted(message)})
                 self._instant(f"FAILED {name}", message)
@@ -62,18 +77,24 @@ class Trace:
             case Uploading():
                 self._uploading = time.monotonic_ns()
             case Ended():
-                if self._uploading is not None:
-                    self._main_span("upload", self._uploading, {})
-                with suppress(OSError):  # a full disk: the run says so itself
-                    self._write()
+                self._end()
             case _:
                 pass
+
+    def _end(self) -> None:
+        for name in [*self._started]:  # interrupted
+            self._node(name, {"how": "not finished"})
+        if self._uploading is not None:
+            self._main_span("upload", self._uploading, {})
+        with suppress(OSError):  # a full disk: the run says so itself
+            self._write()
 
     def _main_span(self, name: str, since_ns: int, args: dict[str, Any]) -> None:
         turn = Turn(since_ns, time.monotonic_ns(), self._main)
         self._complete(name, "run", turn, args)
 
     def _node(self, name: str, args: dict[str, Any]) -> None:
+        self._started.pop(name, None)
         turn = self._board.turn(name)
         if turn is not None:
             self._lanes.setdefault(turn.thread, f"worker {len(self._lanes)}")

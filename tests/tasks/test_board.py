@@ -68,8 +68,9 @@ def test_turns() -> None:
 
 def test_when_and_where_a_turn_was() -> None:
     board = Board(["a", "b"])
-    board.begin("a")
     assert board.turn("a") is None
+    board.begin("a")
+    so_far = board.turn("a")
     assert board.at_work(threading.get_native_id()) == "a"
     child = os.fork()
     if not child:
@@ -82,5 +83,7 @@ def test_when_and_where_a_turn_was() -> None:
     first, second = board.turn("a"), board.turn("b")
     assert first is not None
     assert second is not None
+    assert so_far is not None
+    assert so_far.begun_ns == first.begun_ns <= so_far.ended_ns < first.ended_ns
     assert first.begun_ns < second.begun_ns <= second.ended_ns < first.ended_ns
     assert (first.thread, second.thread) == (threading.get_native_id(), child)

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import os
 import signal
 import sys
@@ -124,6 +125,9 @@ def test_everything_ends_and_what_is_finished_is_kept(
     assert lines[-1] == "interrupted: finished nodes are kept; run doit again to go on"
     assert lines[-2].startswith("4 nodes: 0 local, 0 remote, 1 built, 3 not run (")
     assert not [line for line in lines if "━" in line or "FAILED" in line or "Traceback" in line]
+    drawn = json.loads((project.root / "build/trace.json").read_text())["traceEvents"]
+    unfinished = [event["name"] for event in drawn if event["args"].get("how") == "not finished"]
+    assert sorted(unfinished) == (["step:b", "step:c"] if parallel else ["step:b"])
     marker.unlink()
     assert project.doit() == 0
     assert project.executed() == {"b", "c", "d"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from cache.protocol import bytestream_pb2 as bytestream
 from cache.protocol import remote_execution_pb2 as reapi
 from cache.remote.credentials import Credentials
 from cache.remote.grpc_connection import parse
+from cache.remote.grpc_streams import _Requests, _Upload
 from cache.remote.grpc_transport import GrpcTransport
 from cache.remote.retrying import Backoff, RetryingTransport
 from cache.remote.store import RemoteStore
@@ -213,6 +215,29 @@ def test_silence_ends(faulty: tuple[Faulty, RemoteStore]) -> None:
         impatient.get_entry(KEY)
     ended.set()
     impatient.close()
+
+
+def test_nobody_reads_a_file_whose_upload_has_ended() -> None:
+    """Another attempt reads it from its start, and grpc asks for requests in a thread of its own."""
+    reading, goes_on = threading.Event(), threading.Event()
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            reading.set()
+            assert goes_on.wait(60)
+            return super().read(size)
+
+    upload = _Upload("some/name", zstd=False)
+    requests = _Requests(digests.of_bytes(LARGE), Slow(LARGE), upload, 0)
+    with ThreadPoolExecutor(2) as threads:
+        asked = threads.submit(next, requests)
+        assert reading.wait(60)
+        ended = threads.submit(requests.end)
+        assert not ended.done()
+        goes_on.set()
+        assert asked.result().data == LARGE[: 1 << 20]
+        ended.result()
+    assert list(requests) == []
 
 
 @given(st.binary(max_size=100))

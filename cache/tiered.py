@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 Cause = tuple[str, str]  # where results are that are not believed, and why
 
-_LARGE = 16 << 20  # bytes of outputs with which a result does not keep others waiting
+_TOGETHER = 16 << 20  # bytes of outputs of results that are uploaded together
 
 
 @dataclass(frozen=True)
@@ -297,21 +297,23 @@ class TieredStore:
         return False
 
     def _push(self, pushed: list[tuple[Digest, Mapping[Digest, bytes]]]) -> None:
-        """Store results in the remote store: small ones together, then each large one."""
+        """Store results in the remote store, small ones together, and before large ones."""
         remote, supply = self._remote, self._supply
         if remote is None or supply is None:
             return
-        together: dict[Digest, ActionResult] = {}
-        alone: list[dict[Digest, ActionResult]] = []
         messages = dict(pushed)
-        for key, result in self._signed(remote, messages):
-            if sum(digest.size for digest in result.outputs.values()) > _LARGE:
-                alone.append({key: result})
-            else:
-                together[key] = result
+        groups: list[dict[Digest, ActionResult]] = []
+        left = 0
+        for key, result in sorted(self._signed(remote, messages), key=_size):
+            size = _size((key, result))
+            if not groups or size > left:
+                groups.append({})
+                left = _TOGETHER
+            groups[-1][key] = result
+            left -= size
         try:
-            for results in filter(None, (together, *alone)):
-                if self.writes:
+            for results in groups:
+                if self.writes and not self._uploads.abandoned:
                     beside = {d: data for key in results for d, data in messages[key].items()}
                     self._store(remote, supply, results, beside)
         except CacheError as error:
@@ -374,6 +376,11 @@ class TieredStore:
             self.reads = False
             self.warn(f"{error}: going on without the remote cache")
             return otherwise
+
+
+def _size(one: tuple[Digest, ActionResult]) -> int:
+    """Return the bytes of a result's outputs."""
+    return sum(digest.size for digest in one[1].outputs.values())
 
 
 def _write(data: bytes, file: BinaryIO) -> None:

@@ -21,13 +21,15 @@ _TOGETHER = 64
 class Uploads(Generic[T]):
     """A queue of what is to be sent. Safe between threads.
 
-    send: sends some of it; what waits while all threads do goes together.
+    send: sends some of it; what waits while all threads do goes together. abandoned: whether nothing
+    more is to be sent; what `send` has begun it may leave undone.
     """
 
     def __init__(self, send: Callable[[list[T]], None]) -> None:
         self._send = send
         self._waiting: deque[T] = deque()
         self._unsent = 0
+        self.abandoned = False
         self._threads: ThreadPoolExecutor | None = None
         self._begun: list[Future[None]] = []
         self._lock = threading.Lock()
@@ -52,9 +54,11 @@ class Uploads(Generic[T]):
         if self._threads is None:
             return
         if abandon:
+            self.abandoned = True
             with self._lock:
                 self._waiting.clear()
         self._threads.shutdown(cancel_futures=abandon)
+        self.abandoned = False
         begun, self._begun, self._threads, self._unsent = self._begun, [], None, 0
         for one in begun:
             if not one.cancelled():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -194,3 +194,41 @@ def test_blobs_that_the_server_lost_are_sent_again(tmp_path: Path) -> None:
         server.blobs.clear()
     assert not store.warnings()
     assert set(server.results) == {KEY, OTHER_KEY}
+
+
+class Stopping(MemoryTransport):
+    """A server during whose first upload of a result something happens."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        super().__init__()
+        self.happens = happens
+
+    def put_entry(self, key: Digest, entry: bytes, *, replace: bool = True) -> bool:
+        if not self.results:
+            self.happens()
+        return super().put_entry(key, entry, replace=replace)
+
+
+def test_an_interrupted_run_ends_with_what_goes_together(tmp_path: Path) -> None:
+    """Of results that are sent in one go, those that do not go together with the first one stay."""
+    reached, goes_on = threading.Event(), threading.Event()
+
+    def happens() -> None:
+        reached.set()
+        assert goes_on.wait(60)
+
+    server = Stopping(happens)
+    store = tiered(tmp_path, server)
+    keys = [digests.of_bytes(b"key %d" % number) for number in range(3)]
+    for number, key in enumerate(keys):
+        content = bytes((number,)) * ((9 << 20) + number)
+        store.local.put_result(key, ActionResult({"a": store.write(content)}))
+    sending = threading.Thread(target=store._push, args=([(key, {}) for key in keys],))
+    assert store.remote is not None
+    sending.start()
+    assert reached.wait(60)
+    store._uploads.abandoned = True
+    goes_on.set()
+    sending.join()
+    assert set(server.results) == {keys[0]}
+    assert len(server.blobs) == 1

@@ -45,6 +45,7 @@ TVM = {
     "olmo/codecs/float_kernels.py",
     "olmo/compilation/compile.py",
     "olmo/operators/cpu_attention.py",
+    "olmo/operators/cpu_cache_entries.py",
     "olmo/operators/cpu_group_product.py",
     "olmo/operators/cpu_product.py",
     "olmo/compilation/cpu_schedule.py",

@@ -25,7 +25,7 @@ from tvm.relax.frontend.nn.llm.kv_cache import (
 
 from olmo.configuration.config import OLMoConfig
 from olmo.modeling.lowering_target import is_gpu
-from olmo.operators import cpu_attention, gpu_attention
+from olmo.operators import cpu_attention, cpu_cache_entries, gpu_attention
 from olmo.parallel import layer_partition
 
 
@@ -54,7 +54,7 @@ def create(
         if on_gpu
         else _cpu_kernels(heads, kv_heads, d, dtype)
     )
-    rotary = (gpu_attention if on_gpu else cpu_attention).split_rotary
+    rotary = (gpu_attention if on_gpu else cpu_cache_entries).split_rotary
     copy_page = _copy_single_page if on_gpu else _copy_single_page_cpu
     compact = _compact_kv_copy if on_gpu else _compact_kv_copy_cpu
     limits = (target,) if on_gpu else ()
@@ -98,7 +98,7 @@ def create(
             add(
                 _kv_cache_transpose_append(kv_heads, d, dtype)
                 if on_gpu
-                else cpu_attention.append(kv_heads, d, dtype),
+                else cpu_cache_entries.append(kv_heads, d, dtype),
                 "kv_cache_append",
             ),
             add(_kv_cache_transpose_append_mla(d, dtype), "kv_cache_append_mla"),

@@ -5,8 +5,8 @@ of one row; keys come in blocks with an online softmax (Milakov and Gimelshein, 
 The logarithm of a sum of exponentials is to base 2, as TVM's cache expects when it merges parts.
 
 Signatures are those of TVM's own kernels (tvm/relax/frontend/nn/llm: _prefill_kernels.py,
-_decode_kernels.py, _page_kernels.py, position_embedding.py). Rotary embedding inside attention
-(`rotary_mode` 1) is never asked for: the cache applies it before it stores keys.
+_decode_kernels.py). Rotary embedding inside attention (`rotary_mode` 1) is never asked for: keys are
+rotated before they are stored (`olmo.operators.cpu_cache_entries`).
 """
 
 # TVMScript is parsed as TIR, not run as Python: its annotations and names are TIR's.
@@ -14,15 +14,13 @@ _decode_kernels.py, _page_kernels.py, position_embedding.py). Rotary embedding i
 # ruff: noqa: ANN001, ANN202, ARG001, C901, N812, PLR0912
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from tvm import tirx
 from tvm.script import tirx as T
 
-from olmo.modeling.rope import rotation, with_variables
+from olmo.operators.cpu_cache_entries import PAGE_SIZE
 
-PAGE_SIZE = 16  # tokens
 BLOCK = 16  # keys per step of the online softmax
 LANES = 16  # partial sums of a dot product; a power of two
 NOTHING = -5e4  # TVM's logarithm of an empty sum
@@ -239,109 +237,6 @@ def merge(d: int, dtype: str) -> tirx.PrimFunc:
     return attention_merge
 
 
-def split_rotary(
-    heads: int,
-    kv_heads: int,
-    d: int,
-    dtype: str,
-    theta: float,
-    scaling: Mapping[str, Any],
-) -> tirx.PrimFunc:
-    """Return the split of [rows, heads + 2 kv_heads, d] into q, k, v, with q and k rotated."""
-    half = d // 2
-
-    def angle(position, x):
-        """Cosine and sine of one angle, with the variables they are written in."""
-        return rotation(scaling, position, x, d, theta)
-
-    def cosine(position, x):
-        cos, _, variables = angle(position, x)
-        return with_variables(cos, variables)
-
-    def sine(position, x):
-        _, sin, variables = angle(position, x)
-        return with_variables(sin, variables)
-
-    @T.prim_func(s_tir=True)
-    def split_rotary_embedding(
-        qkv_handle: T.handle,
-        position_handle: T.handle,
-        q_handle: T.handle,
-        k_handle: T.handle,
-        v_handle: T.handle,
-        apply_rope: T.int64,
-    ):
-        T.func_attr({"tirx.noalias": True})
-        rows, position_at = T.int32(), T.int32()
-        qkv = T.match_buffer(qkv_handle, (rows, heads + 2 * kv_heads, d), dtype)
-        position = T.match_buffer(position_handle, (rows,), "int32", elem_offset=position_at)
-        q = T.match_buffer(q_handle, (rows, heads, d), dtype)
-        k = T.match_buffer(k_handle, (rows, kv_heads, d), dtype)
-        v = T.match_buffer(v_handle, (rows, kv_heads, d), dtype)
-        for i in T.parallel(rows):
-            with T.sblock("rotary"):
-                T.reads()
-                T.writes()
-                cos = T.sblock_alloc_buffer((half,), "float32")
-                sin = T.sblock_alloc_buffer((half,), "float32")
-                for x in T.serial(half):
-                    cos[x] = T.if_then_else(
-                        apply_rope > 0, cosine(T.cast(position[i], "float32"), x), T.float32(1)
-                    )
-                    sin[x] = T.if_then_else(
-                        apply_rope > 0, sine(T.cast(position[i], "float32"), x), T.float32(0)
-                    )
-                for h in T.serial(heads):
-                    for x in T.vectorized(half):
-                        q[i, h, x] = _turned(qkv, i, h, x, x + half, cos[x], -sin[x], dtype)
-                    for x in T.vectorized(half):
-                        q[i, h, x + half] = _turned(qkv, i, h, x + half, x, cos[x], sin[x], dtype)
-                for h in T.serial(kv_heads):
-                    for x in T.vectorized(half):
-                        k[i, h, x] = _turned(qkv, i, heads + h, x, x + half, cos[x], -sin[x], dtype)
-                    for x in T.vectorized(half):
-                        k[i, h, x + half] = _turned(
-                            qkv, i, heads + h, x + half, x, cos[x], sin[x], dtype
-                        )
-                    for x in T.vectorized(d):
-                        v[i, h, x] = qkv[i, heads + kv_heads + h, x]
-
-    return split_rotary_embedding
-
-
-def append(kv_heads: int, d: int, dtype: str) -> tirx.PrimFunc:
-    """Return the copy of new keys and values into their slots; position -1 is no slot."""
-
-    @T.prim_func(s_tir=True)
-    def kv_cache_append(
-        pages_handle: T.handle,
-        k_handle: T.handle,
-        v_handle: T.handle,
-        position_handle: T.handle,
-    ):
-        T.func_attr({"tirx.noalias": True})
-        rows, pages_held, pages_at = T.int64(), T.int64(), T.int64()
-        position_at = T.int32()
-        pages = T.match_buffer(
-            pages_handle, (pages_held, 2, kv_heads, PAGE_SIZE, d), dtype, elem_offset=pages_at
-        )
-        k = T.match_buffer(k_handle, (rows, kv_heads, d), dtype)
-        v = T.match_buffer(v_handle, (rows, kv_heads, d), dtype)
-        position = T.match_buffer(position_handle, (rows,), "int32", elem_offset=position_at)
-        for i, h in T.grid(rows, kv_heads):
-            with T.sblock("append"):
-                T.reads()
-                T.writes()
-                at: T.let[T.int32] = position[i]
-                if at != -1:
-                    for x in T.vectorized(d):
-                        pages[at // PAGE_SIZE, 0, h, at % PAGE_SIZE, x] = k[i, h, x]
-                    for x in T.vectorized(d):
-                        pages[at // PAGE_SIZE, 1, h, at % PAGE_SIZE, x] = v[i, h, x]
-
-    return kv_cache_append
-
-
 def _attend(d: int, locate: Callable, key: Callable, value: Callable):
     """Return the macro by which one head of one row attends to its first `visible` keys.
 
@@ -448,13 +343,6 @@ def _visible(causal, i, n, count):
     """Return how many of `count` keys row i of n may see."""
     seen = T.min(T.max(count - n + i + 1, 0), count)
     return T.if_then_else(causal > 0, seen, count)
-
-
-def _turned(qkv, i, h, x, other, cos, sin, dtype: str):
-    """Return one rotated element: x cos + other sin."""
-    return T.cast(
-        T.cast(qkv[i, h, x], "float32") * cos + T.cast(qkv[i, h, other], "float32") * sin, dtype
-    )
 
 
 def _zero(total, dtype):

@@ -8,7 +8,7 @@ import pytest
 import tvm
 
 from olmo.modeling import rope
-from olmo.operators import cpu_attention
+from olmo.operators import cpu_cache_entries
 from olmo.verification import reference
 from tests.olmo.libraries import GOLDEN, PROMPT, Logits, build, every_way, golden_tokens
 from tests.olmo.sample_checkpoints import config
@@ -65,7 +65,7 @@ def test_rotated_queries_and_keys(name: str) -> None:
     rng = np.random.default_rng(1)
     qkv = rng.normal(size=(5, HEADS + 2 * KV_HEADS, D)).astype(np.float32)
     positions = np.array([0, 1, 30, 127, 500], np.int32)
-    function = cpu_attention.split_rotary(HEADS, KV_HEADS, D, "float32", 1e4, KERNELS[name])
+    function = cpu_cache_entries.split_rotary(HEADS, KV_HEADS, D, "float32", 1e4, KERNELS[name])
     run = tvm.compile(
         function, tvm.target.Target({"kind": "llvm", "mtriple": "x86_64-unknown-linux-gnu"})
     )["split_rotary_embedding"]

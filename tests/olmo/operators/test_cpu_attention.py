@@ -1,37 +1,28 @@
 """The attention kernels against numpy, called as TVM's cache calls them."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-import tvm
-from tvm import tirx
 
 from olmo.operators import cpu_attention
-from olmo.operators.cpu_attention import NOTHING, PAGE_SIZE
-from olmo.verification.reference import rotate
-from tests.olmo.sample_checkpoints import config
+from olmo.operators.cpu_attention import NOTHING
+from olmo.operators.cpu_cache_entries import PAGE_SIZE
+from tests.olmo.operators.cpu_kernels import (
+    HEADS,
+    KV_HEADS,
+    RNG,
+    Arrays,
+    D,
+    build,
+    ints,
+    rows_of,
+    tensor,
+)
 
-TARGET = {"kind": "llvm", "mtriple": "x86_64-unknown-linux-gnu", "mcpu": "x86-64-v3"}
-HEADS, KV_HEADS, D = 4, 2, 24  # a head that is no multiple of 16
 SCALE = D**-0.5
-RNG = np.random.default_rng(0)
-Arrays = np.ndarray
-
-
-def build(function: tirx.PrimFunc) -> Callable[..., None]:
-    module = tvm.IRModule({"f": function.with_attr("global_symbol", "f")})
-    return tvm.tirx.build(module, target=tvm.target.Target(TARGET))["f"]
-
-
-def tensor(array: Arrays) -> Any:
-    return tvm.runtime.tensor(np.ascontiguousarray(array))
-
-
-def ints(values: Sequence[int]) -> Any:
-    return tensor(np.array(values, np.int32))
 
 
 def attention(q: Arrays, k: Arrays, v: Arrays) -> tuple[Arrays, Arrays]:
@@ -54,10 +45,6 @@ def check(found: tuple[Any, Any], expected: list[tuple[Arrays, Arrays]], dtype: 
 
 def outputs(rows: int, dtype: str) -> tuple[Any, Any]:
     return tensor(np.full((rows, HEADS, D), 9, dtype)), tensor(np.full((rows, HEADS), 9, "float32"))
-
-
-def rows_of(n: int, heads: int, dtype: str) -> Arrays:
-    return RNG.normal(0, 2, (n, heads, D)).astype(dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -174,37 +161,3 @@ def test_merge_joins_two_parts(dtype: str) -> None:
     expected = [attention(row, k, v) for row in q[:4]]
     expected.append(parts[0][4])
     check((joined[0], joined[1]), expected, dtype)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_split_rotary(dtype: str) -> None:
-    chosen = config(hidden_size=96, num_attention_heads=HEADS)
-    assert chosen.head_dim == D
-    qkv = rows_of(3, HEADS + 2 * KV_HEADS, dtype)
-    positions = np.array([0, 7, 2000], np.int32)
-    run = build(cpu_attention.split_rotary(HEADS, KV_HEADS, D, dtype, 10000.0, {}))
-    sizes = (HEADS, KV_HEADS, KV_HEADS)
-    for apply in (1, 0):
-        found = [tensor(np.zeros((3, n, D), dtype)) for n in sizes]
-        run(tensor(qkv), tensor(positions), *found, apply)
-        q, k, v = np.split(qkv.astype(np.float64), [HEADS, HEADS + KV_HEADS], axis=1)
-        if apply:
-            q, k = (rotate(x, positions.astype(np.int64), chosen) for x in (q, k))
-        for got, wanted in zip(found, (q, k, v), strict=True):
-            tolerance = 1e-3 if dtype == "float32" else 6e-3  # 2000 radians in float32
-            assert np.abs(got.numpy().astype(np.float64) - wanted).max() < tolerance
-
-
-def test_append() -> None:
-    pages = RNG.normal(size=(3, 2, KV_HEADS, PAGE_SIZE, D)).astype(np.float32)
-    k, v = rows_of(4, KV_HEADS, "float32"), rows_of(4, KV_HEADS, "float32")
-    positions = [2 * PAGE_SIZE + 3, -1, 0, PAGE_SIZE - 1]  # -1: nowhere
-    changed = tensor(pages)
-    build(cpu_attention.append(KV_HEADS, D, "float32"))(
-        changed, tensor(k), tensor(v), ints(positions)
-    )
-    expected = pages.copy()
-    for i, position in enumerate(positions):
-        if position >= 0:
-            expected[position // PAGE_SIZE, :, :, position % PAGE_SIZE] = k[i], v[i]
-    assert np.array_equal(changed.numpy(), expected)

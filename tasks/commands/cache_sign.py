@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from doit.exceptions import InvalidCommand
 
 from cache.tiered import TieredStore
+from cache.trust import Trust, Verdict
 from tasks.commands.cache_transfer import Moved, Transfer
 from tasks.configuration.trust import SIGNING_KEY
 from tasks.keys import Keyed
@@ -32,15 +33,16 @@ class Sign(Transfer):
                 "no keys are trusted: nothing says which results are right\n"
                 "hint: put public keys under [trust] in the matrix (docs/trust.md)"
             )
-        if not trust.trusts_signer():
-            raise InvalidCommand(
-                f"nothing to sign with\nhint: set {SIGNING_KEY} to a key that is trusted"
-            )
+        signer = trust.signer
+        if signer is None or not trust.trusts_signer():
+            wrong = "nothing to sign with" if signer is None else f"{SIGNING_KEY} is not trusted"
+            raise InvalidCommand(f"{wrong}\nhint: set {SIGNING_KEY} to a key that is trusted")
         there = remote.get_results(keys.values())
+        ours = Trust({signer.builder: signer.public})
         unsigned = {
             key: result
             for key, result in there.items()
-            if trust.sign(key, result).signatures != result.signatures
+            if ours.judge(key, result).verdict is not Verdict.TRUSTED
         }
         remote.put_results(unsigned)
         absent = tuple(name for name, key in keys.items() if key not in there)

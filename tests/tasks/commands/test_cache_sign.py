@@ -61,6 +61,10 @@ def test_keys_are_replaced(tmp_path: Path, server: Hostile, capsys: Capture) -> 
     assert rotating.doit("cache", "sign", "step:b") == 0
     assert capsys.readouterr().out == "signed 0 results; 2 were signed by this key\n"
     assert server.files == files
+    rotating.trust = trust(NEW, by=NEW)  # when the old one has gone
+    assert rotating.doit("cache", "sign", "step:b") == 0
+    assert capsys.readouterr().out == "signed 0 results; 2 were signed by this key\n"
+    assert server.files == files
 
 
 def test_what_nobody_vouches_for_is_not_signed(
@@ -82,7 +86,7 @@ def test_what_nobody_vouches_for_is_not_signed(
     [
         (trust(OLD), "nothing to sign with"),
         (trust(by=NEW), "no keys are trusted"),
-        (trust(OLD, by=STRANGER), "nothing to sign with"),
+        (trust(OLD, by=STRANGER), "OLMILL_SIGNING_KEY is not trusted"),
     ],
 )
 def test_mistakes(

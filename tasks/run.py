@@ -132,6 +132,7 @@ class Run(Explained, cmd_run.Run):  # type: ignore[misc]  # doit has no type inf
         runner.dist = not no_dist
         runner.cached_only = require_cached
         with ExitStack() as stack:
+            stack.callback(shared.close)  # also where a run is refused before it begins
             stack.enter_context(shared.local.lease())
             shared.local.register(session.workspace.root)
             if isinstance(outfile, str):

@@ -228,8 +228,12 @@ def _check_cached(session: Session) -> None:
 
     Raises InvalidCommand naming the nodes, and why each would be built.
     """
+    distrusted = session.workspace.shared.distrusted().items()
+    unbelieved = {key: cause for (_, cause), keys in distrusted for key in keys}
     lacking = {
-        name: assessed.reason
+        name: unbelieved.get(assessed.keyed.key, assessed.reason)
+        if assessed.keyed
+        else assessed.reason
         for name, assessed in session.decided.items()
         if assessed.state in NOT_CACHED
     }

@@ -249,3 +249,15 @@ def test_what_came_unsigned_before_there_were_keys_is_not_passed_on(
     assert lines[0] == "step:a: not in the cache on this machine, or not believed"
     assert lines[-1].startswith("pushed 1 results, 1 blobs")
     assert len(keys_of(server)) == 1
+
+
+def test_a_run_that_may_build_nothing_says_what_is_not_believed(
+    machine: Machine, server: Hostile, capsys: Capture
+) -> None:
+    assert machine("stranger", server.address, trust(by=STRANGER), writes=True).doit() == 0
+    reader = machine("reader", server.address, trust(CI))
+    capsys.readouterr()
+    assert reader.doit("--require-cached") == 3
+    told = capsys.readouterr().err
+    assert "step:a (not believed: signed by no trusted key)" in told
+    assert "step:b (unknown until step:a is built)" in told

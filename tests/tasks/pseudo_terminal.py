@@ -48,7 +48,7 @@ class Terminal:
             stderr=inside,
             start_new_session=True,
             # only the child can take the terminal as its own, and this process has no threads
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  (as said)
+            preexec_fn=_take_terminal,  # noqa: PLW1509  (as said)
         )
         os.close(inside)
 
@@ -94,8 +94,9 @@ class Terminal:
 
     def wait(self) -> int:
         """Wait for the end of the program; returns its exit code."""
+        end = time.monotonic() + PATIENCE
         while self._read():
-            pass
+            assert time.monotonic() < end, f"it has not ended:\n{self.text()}"
         return self.process.wait(PATIENCE)
 
     def _read(self) -> bool:
@@ -122,3 +123,9 @@ class Terminal:
     def text(self) -> str:
         """What can be read, as one text."""
         return "\n".join(self.lines())
+
+
+def _take_terminal() -> None:
+    """Lead the terminal's session, and hear SIGHUP: pytest may have been started under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

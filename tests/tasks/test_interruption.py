@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from select import select
 
 import psutil
 import pytest
@@ -86,11 +87,24 @@ def tree(pid: int) -> list[psutil.Process]:
     return []
 
 
+def wait_for_end(process: psutil.Process) -> None:
+    """Wait for a process that is not ours: one that was killed goes on until the system has time."""
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            if process.is_running():  # else the number is another's now
+                select([descriptor], [], [], 60)
+        finally:
+            os.close(descriptor)
+
+
 @pytest.fixture
 def left() -> Iterator[list[psutil.Process]]:
     """Processes that must have ended; they are ended in any case."""
     found: list[psutil.Process] = []
     yield found
+    for process in found:
+        wait_for_end(process)
     running = [one for one in found if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
     for process in running:
         process.kill()
@@ -170,4 +184,3 @@ def test_a_killed_build_takes_its_programs_along(
         left += tree(terminal.process.pid)
         terminal.send(signal.SIGKILL)
         terminal.process.wait()
-        psutil.wait_procs(left, timeout=60)

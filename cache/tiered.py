@@ -313,7 +313,7 @@ class TieredStore:
             left -= size
         try:
             for results in groups:
-                if self.writes and not self._uploads.abandoned:
+                if self.writes and not self._uploads.abandoned.is_set():
                     beside = {d: data for key in results for d, data in messages[key].items()}
                     self._store(remote, supply, results, beside)
         except CacheError as error:

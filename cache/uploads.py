@@ -29,7 +29,7 @@ class Uploads(Generic[T]):
         self._send = send
         self._waiting: deque[T] = deque()
         self._unsent = 0
-        self.abandoned = False
+        self.abandoned = threading.Event()
         self._threads: ThreadPoolExecutor | None = None
         self._begun: list[Future[None]] = []
         self._lock = threading.Lock()
@@ -54,11 +54,11 @@ class Uploads(Generic[T]):
         if self._threads is None:
             return
         if abandon:
-            self.abandoned = True
             with self._lock:
                 self._waiting.clear()
+            self.abandoned.set()
         self._threads.shutdown(cancel_futures=abandon)
-        self.abandoned = False
+        self.abandoned.clear()
         begun, self._begun, self._threads, self._unsent = self._begun, [], None, 0
         for one in begun:
             if not one.cancelled():

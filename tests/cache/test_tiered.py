@@ -227,7 +227,7 @@ def test_an_interrupted_run_ends_with_what_goes_together(tmp_path: Path) -> None
     assert store.remote is not None
     sending.start()
     assert reached.wait(60)
-    store._uploads.abandoned = True
+    store._uploads.abandoned.set()
     goes_on.set()
     sending.join()
     assert set(server.results) == {keys[0]}

@@ -177,6 +177,7 @@ def _gen_config(arguments: argparse.Namespace) -> int:
     quantized = quantization(arguments.quantization)
     _check_model_type(arguments.model_type)
     config = read_model_config(arguments.config)
+    config.parse()  # whose errors name the file
     directory = _directory(arguments.config)
     generation = directory / "generation_config.json"
     given: str = arguments.conv_template

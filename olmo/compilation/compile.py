@@ -19,7 +19,7 @@ import tvm
 from olmo.compilation import pipeline
 from olmo.compilation.code_generation import generate
 from olmo.compilation.schedule import scheduled
-from olmo.errors import DISK_HINT, OlmoError
+from olmo.errors import DISK_HINT, OlmoError, unknown
 from olmo.optimization import optimization
 from olmo.target import Target
 from olmo.toolchains import cuda
@@ -47,8 +47,9 @@ def compile_library(
     alone; `output` appears whole or not at all.
 
     Raises:
-        OlmoError: unknown optimisation level, or a compiler or the linker is missing or fails.
+        OlmoError: unknown optimisation level or CPU, or a compiler or the linker is missing or fails.
     """
+    _check_cpu(target)
     device = cuda.compiling(target.archs, work) if target.kind == "cuda" else nullcontext()
     with device:
         executable = _executable(module, json.loads(metadata), target, prefix)
@@ -79,6 +80,16 @@ def _executable(
         record = target.kind == "cuda" and chosen.cudagraph
         ready = pipeline.run(kernels, metadata, compiled_for, cuda_graph=record)
         return generate(ready, compiled_for, system_lib=target.system_lib)
+
+
+def _check_cpu(target: Target) -> None:
+    """Refuse a CPU that LLVM does not know: it would take its plainest one instead."""
+    options = dict(target.host or target.tvm)
+    cpu = options.pop("mcpu", None)
+    if cpu is not None:
+        known = map(str, tvm.target.codegen.llvm_get_cpu_archlist(tvm.target.Target(options)))
+        if cpu not in (names := sorted(known)):
+            raise unknown(f"mcpu of {target.triple}", cpu, names)
 
 
 def _tvm_target(target: Target) -> tvm.target.Target:

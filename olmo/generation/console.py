@@ -20,6 +20,8 @@ def library_of(directory: Path) -> Path:
     Raises:
         OlmoError: there is none.
     """
+    if not directory.is_dir():
+        raise OlmoError(f"{directory}: no such directory")
     libraries = directory.resolve().parent / "libs"
     name = directory.resolve().name.removesuffix("-MLC")
     for target in TARGETS.values():

@@ -278,6 +278,12 @@ def test_a_tokenizer_larger_than_the_model(model: Path, capsys: pytest.CaptureFi
     assert "the tokenizer has 300 tokens, but vocab_size of config.json is 40" in line
 
 
+def test_a_config_that_cannot_be_is_named(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_config(model, vocab_size=0)
+    (line,) = errors(capsys, *generate(model))
+    assert line.startswith(f"error: {model / 'config.json'}: vocab_size must be a positive")
+
+
 def test_unknown_template(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = errors(capsys, *generate(model, template="olmo1"))
     expected = ["error: unknown conversation template 'olmo1'", "hint: did you mean 'olmo'?"]
@@ -308,6 +314,8 @@ def test_compile_is_checked_before_it_begins(
 def test_chat_needs_a_library(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = errors(capsys, "chat", tmp_path, "--prompt", "x")
     assert "no library for it in" in lines[0]
+    (line,) = errors(capsys, "chat", tmp_path / "gone", "--prompt", "x")
+    assert line == f"error: {tmp_path / 'gone'}: no such directory"
     (line,) = errors(capsys, "chat", tmp_path, "--prompt", "x", "--model-lib", tmp_path / "a.so")
     assert line == f"error: {tmp_path / 'a.so'}: no such file or directory"
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from olmo.compilation.compile import compile_library
+from olmo.errors import OlmoError
 from olmo.generation.runtime import Engine
 from olmo.targets import custom
 from tests.olmo.conftest import Library
@@ -54,6 +55,15 @@ def test_the_library_names_no_path(library: Built) -> None:
     data = library.library.read_bytes()
     for part in (str(ROOT), str(library.library.parent), "/tmp/", "site-packages", "olmo/"):  # noqa: S108  is to be absent
         assert part.encode() not in data, part
+
+
+def test_a_processor_that_llvm_does_not_know(tmp_path: Path) -> None:
+    mine = custom("mine", "linux-x86_64-cpu", {"mcpu": "x86-64-v33"})
+    with pytest.raises(OlmoError) as caught:
+        compile_library(b"", b"{}", mine, tmp_path / "library.so", work=tmp_path)
+    assert str(caught.value) == "unknown mcpu of x86_64-unknown-linux-gnu 'x86-64-v33'"
+    assert caught.value.hint == "did you mean 'x86-64-v3'?"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_older_processor_is_another_library(library: Built, tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def compare(directory: Path) -> None:
         "import doit": (sys.executable, "-c", "import doit.doit_cmd"),
         "doit, nothing to do": DOIT,
         "doit plan": (*DOIT, "plan"),
+        "doit status": (*DOIT, "status"),
     }
     figures: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for _ in range(ROUNDS):

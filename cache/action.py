@@ -10,6 +10,7 @@ import itertools
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cache import digest as digests
@@ -103,16 +104,8 @@ def encode(action: Action) -> EncodedAction:
             environment variable is given twice.
     """
     try:
-        platform = _pairs(1, "platform property", action.platform)
-        environment = _pairs(2, "environment variable", action.environment)
-        command = b"".join(
-            (
-                *(wire.field(1, argument.encode()) for argument in action.arguments),
-                environment,
-                # Servers older than REAPI 2.2 read the platform here, newer ones in the Action.
-                wire.field(5, platform),
-                *(wire.field(7, path.encode()) for path in _output_paths(action.output_paths)),
-            )
+        platform, command = _command(
+            action.arguments, action.environment, action.platform, action.output_paths
         )
     except UnicodeEncodeError as error:
         raise CacheError(f"an action may hold Unicode text only, not {error.object!r}") from None
@@ -127,6 +120,28 @@ def encode(action: Action) -> EncodedAction:
     )
     key = digests.of_bytes(message)
     return EncodedAction(key, {**action.input_root.blobs, command_digest: command, key: message})
+
+
+@lru_cache(maxsize=256)  # actions of a build differ in their inputs most of all
+def _command(
+    arguments: tuple[str, ...],
+    environment: tuple[tuple[str, str], ...],
+    platform: tuple[tuple[str, str], ...],
+    output_paths: tuple[str, ...],
+) -> tuple[bytes, bytes]:
+    """Return an action's Platform and its Command, encoded."""
+    properties = _pairs(1, "platform property", platform)
+    variables = _pairs(2, "environment variable", environment)
+    command = b"".join(
+        (
+            *(wire.field(1, argument.encode()) for argument in arguments),
+            variables,
+            # Servers older than REAPI 2.2 read the platform here, newer ones in the Action.
+            wire.field(5, properties),
+            *(wire.field(7, path.encode()) for path in _output_paths(output_paths)),
+        )
+    )
+    return properties, command
 
 
 def encode_result(result: ActionResult) -> bytes:

@@ -164,8 +164,14 @@ def _tree(files: tuple[tuple[str, Digest], ...]) -> merkle.Tree:
 
 def tools_json(node: Node, code: Code) -> bytes:
     """Return the file that tells a worker which versions of which tools an action has."""
-    tools = {"packages": dict(code.tools), "programs": dict(node.programs)}
-    return canonical_json(tools).encode()
+    return _tools_json(tuple(code.tools.items()), node.programs)
+
+
+@lru_cache(maxsize=256)
+def _tools_json(
+    packages: tuple[tuple[str, str], ...], programs: tuple[tuple[str, str], ...]
+) -> bytes:
+    return canonical_json({"packages": dict(packages), "programs": dict(programs)}).encode()
 
 
 def lookup(workspace: Workspace, keys: Iterable[Digest]) -> dict[Digest, Found]:

@@ -30,7 +30,8 @@ WAVES = ("shared", "rows")  # what several jobs read, and the rest
 
 # Of kinds of which no time is known: a model of a billion parameters, two cores.
 GUESSES: Mapping[str, float] = {
-    "download": 120.0,
+    "download": 5.0,
+    "weights": 120.0,
     "kernels": 5.0,
     "wasm_runtime": 130.0,
     "convert": 60.0,

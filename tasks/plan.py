@@ -28,6 +28,7 @@ from tasks.verification import CHECK, HERMETIC, Find, Missing, find, way
 PACKAGE = "package"  # the kind of what finishes a row
 KINDS = (
     "download",
+    "weights",
     "kernels",
     "wasm_runtime",
     "convert",
@@ -157,7 +158,7 @@ def _toolchain(kind: str, workers: Mapping[str, str]) -> Mapping[str, Any]:
 def _remote(matrix: Matrix, target: str | None = None) -> Mapping[str, Any]:
     """Return what a node says that a cluster may run: what is asked of the worker.
 
-    Those are nodes that read nothing but their inputs. `download`, `inspect` and what verifies with
+    Those are nodes that read nothing but their inputs. `download`, `weights` and what verifies with
     programs of this machine (Node, Chromium, emulated machines) are not among them; neither are
     `gen_config` and `package`, which take less time than sending what they read.
     """
@@ -205,7 +206,9 @@ def _row_nodes(
     lower = f"lower:{configured}:{target.kind}"
     compiled = f"compile:{row}"
     verify = f"verify:{row}"
-    checkpoint = f"source:{model.name}" if model.path else download
+    source = f"source:{model.name}" if model.path else None
+    fetched = download if model.weights else f"weights:{row.model}"  # a GGUF file is both
+    weights = source or fetched
     library = library_name(row, target.suffix)
     directory = release_directory(row)
     quantized = _quantized(row.quantization)
@@ -223,6 +226,8 @@ def _row_nodes(
     if model.questions is not None:
         verify_inputs.append(Selection(f"questions:{model.name}", ("*",), "questions"))
     make: dict[str, Callable[[], Node]] = {download: lambda: _download(model, download)}
+    if weights not in (source, download):
+        make[weights] = lambda: _weights(model, weights)
     for host in KERNEL_HOSTS:
         kernels = f"kernels:{host}"
         make[kernels] = partial(_node, kernels, "kernels", {"host": host}, **_remote(matrix))
@@ -237,7 +242,7 @@ def _row_nodes(
             **({"shards": devices.shards} if devices.presharded else {}),
         },
         Selection(download, (ARCHITECTURE,)),
-        Selection(checkpoint, WEIGHTS, "checkpoint"),
+        Selection(weights, WEIGHTS, "checkpoint"),
         *(Selection(f"kernels:{host}", ("*",), "kernels") for host in KERNEL_HOSTS),
         batch=True,
         **_remote(matrix),
@@ -252,7 +257,7 @@ def _row_nodes(
             **_parallel(devices),
         },
         Selection(download, (*CONFIG, GGUF_TOKENIZER), "checkpoint"),
-        Selection(checkpoint, (*CHAT, *TIKTOKEN), "checkpoint"),
+        Selection(source or download, (*CHAT, *TIKTOKEN), "checkpoint"),
     )
     make[lower] = lambda: _node(
         lower,
@@ -354,13 +359,17 @@ def _download(model: Model, name: str) -> Node:
     if model.path is not None:
         patterns = (*CONFIG, *GGUF.patterns)
         return _node(name, "inspect", {}, Selection(f"source:{model.name}", patterns))
-    params: dict[str, Any] = {
-        "repo": model.repo,
-        "revision": model.revision,
-        "files": [*CONFIG, *CHAT],
-    }
+    params = {**_commit(model), "files": [*CONFIG, *CHAT]}
     if model.weights:
         (params["gguf"],) = model.weights
-    else:
-        params["weights"] = [choice.marks for choice in (SAFETENSORS, TORCH)]
     return _node(name, "download", params)
+
+
+def _weights(model: Model, name: str) -> Node:
+    """Return the node that fetches weights alone: whoever builds libraries needs none."""
+    marks = [choice.marks for choice in (SAFETENSORS, TORCH)]
+    return _node(name, "download", {**_commit(model), "weights": marks})
+
+
+def _commit(model: Model) -> dict[str, Any]:
+    return {"repo": model.repo, "revision": model.revision}

@@ -1,4 +1,4 @@
-"""Fetch a model's checkpoint files at one commit of a Hub repository."""
+"""Fetch files of a checkpoint at one commit of a Hub repository: what describes it, or its weights."""
 
 from __future__ import annotations
 
@@ -27,36 +27,20 @@ def run(
     outputs: Path,
     progress: hub.Progress | None = None,
 ) -> None:
-    """Write the checkpoint's files and what `inspect.describe` says of them.
+    """Write files of the commit, and what `inspect.describe` says of those that describe the model.
 
-    `files` of the parameters are taken where the commit has them, and the weights: those of the
-    GGUF file `gguf` if it is given, else of the first of `weights` (a file name and the name of an
-    index of several). The user's own Hub cache is used and, on one file system, linked rather than
-    copied.
+    `files` of the parameters do, and are taken where the commit has them; `gguf` is a GGUF file that does, too. The weights are those of the first of `weights` that is there (a file name and the name of
+    an index of several). The user's own Hub cache is used and, on one file system, linked rather
+    than copied.
 
     Raises OlmoError if the Hub refuses, the commit is no checkpoint, or bytes are not what the Hub
     names.
     """
     commit = hub.commit(params["repo"], params["revision"])
-    names = [name for name in params["files"] if commit.has(name)]
-    if not any(name in names for name in TOKENIZERS):
-        names += commit.matching(RANKS)
-    if "gguf" in params:
-        names += _split(commit, params["gguf"])
-    else:
-        if CONFIG_JSON not in names:
-            raise OlmoError(
-                f"{commit} has no {CONFIG_JSON}", "choose a repository in the form of transformers"
-            )
-        names += _weights(commit, params["weights"])
+    names = _describing(commit, params) if "files" in params else []
+    names += _weights(commit, params["weights"]) if "weights" in params else []
     found = hub.fetch(commit, names, progress)
-    with tempfile.TemporaryDirectory(dir=outputs.parent) as work:
-        for name, path in found.items():
-            (Path(work) / name).symlink_to(path)
-        try:
-            described = describe(Path(work))
-        except OlmoError as error:
-            raise OlmoError(str(error).replace(f"{work}/", f"{commit}: "), error.hint) from None
+    described = _described(commit, found, outputs.parent) if "files" in params else {}
     for name, path in found.items():
         try:
             os.link(path, outputs / name)
@@ -64,6 +48,31 @@ def run(
             shutil.copyfile(path, outputs / name)
     for name in described.keys() - found.keys():
         (outputs / name).write_bytes(described[name])
+
+
+def _describing(commit: hub.Commit, params: Mapping[str, Any]) -> list[str]:
+    """Return the files of the commit that say what the model is."""
+    names = [name for name in params["files"] if commit.has(name)]
+    if not any(name in names for name in TOKENIZERS):
+        names += commit.matching(RANKS)
+    if "gguf" in params:
+        return [*names, *_split(commit, params["gguf"])]
+    if CONFIG_JSON not in names:
+        raise OlmoError(
+            f"{commit} has no {CONFIG_JSON}", "choose a repository in the form of transformers"
+        )
+    return names
+
+
+def _described(commit: hub.Commit, found: Mapping[str, Path], scratch: Path) -> Mapping[str, bytes]:
+    """Return what `inspect.describe` says of files, as of one directory."""
+    with tempfile.TemporaryDirectory(dir=scratch) as work:
+        for name, path in found.items():
+            (Path(work) / name).symlink_to(path)
+        try:
+            return describe(Path(work))
+        except OlmoError as error:
+            raise OlmoError(str(error).replace(f"{work}/", f"{commit}: "), error.hint) from None
 
 
 def _split(commit: hub.Commit, name: str) -> tuple[str, ...]:

@@ -75,7 +75,9 @@ def run(
 ) -> dict[str, Path]:
     outputs = Path(tempfile.mkdtemp(prefix="outputs", dir=tmp_path))
     try:
-        download.run({**PARAMETERS, **changes}, tmp_path, outputs, progress)
+        params = {**PARAMETERS, **changes}
+        given = {name: value for name, value in params.items() if value is not None}
+        download.run(given, tmp_path, outputs, progress)
     except OlmoError:
         assert not list(outputs.iterdir()), "something is left"
         raise
@@ -103,6 +105,12 @@ def test_fetches_what_is_needed_and_no_more(hub: Hub, tmp_path: Path) -> None:
         assert len(tensors) == 15
     assert not hub.asked("GET", "README")
     assert not hub.asked("GET", sha256(b"x"))
+
+
+def test_what_describes_a_model_comes_without_its_weights(hub: Hub, tmp_path: Path) -> None:
+    assert set(run(tmp_path, weights=None)) == {*CHAT, "architecture.json"}
+    assert not hub.asked("GET", sha256(hub.files[FIRST]))
+    assert set(run(tmp_path, files=None)) == {FIRST, SECOND, INDEX}
 
 
 def test_progress_tells_the_total_first(
@@ -170,8 +178,7 @@ GGUFS = {path.name: path.read_bytes() for path in (GOLDEN / "pub-a-gguf").iterdi
 
 
 def gguf(tmp_path: Path, name: str = "pub-a-q8_0.gguf") -> dict[str, Path]:
-    parameters = {key: PARAMETERS[key] for key in ("repo", "revision", "files")}
-    return run(tmp_path, **parameters, gguf=name)
+    return run(tmp_path, weights=None, gguf=name)
 
 
 def test_one_gguf_file_of_several(hub: Hub, tmp_path: Path) -> None:

@@ -15,6 +15,20 @@ from tasks.plan import KINDS, package_of, plan
 ROOT = Path(__file__).resolve().parents[2]
 REVISION = "0123456789" * 4
 
+HUB_MODEL = f"""
+[models.big]
+source = "hf"
+repo = "owner/name"
+revision = "{REVISION}"
+conv_template = "olmo"
+
+[[release]]
+models = ["big"]
+quantizations = ["q0f32"]
+windows = [2048]
+targets = ["linux-x86_64-cpu"]
+"""
+
 
 @pytest.fixture
 def matrix() -> Matrix:
@@ -29,7 +43,7 @@ def default(matrix: Matrix) -> Graph:
 def test_the_default_matrix_makes_36_nodes(default: Graph) -> None:
     counts = {kind: sum(node.kind == kind for node in default.nodes.values()) for kind in KINDS}
     assert counts == {
-        "download": 1, "kernels": 2, "wasm_runtime": 0, "convert": 3, "gen_config": 6, "lower": 6,
+        "download": 1, "weights": 0, "kernels": 2, "wasm_runtime": 0, "convert": 3, "gen_config": 6, "lower": 6,
         "compile": 6, "verify": 6, "package": 6,
     }  # fmt: skip
 
@@ -88,28 +102,32 @@ def test_nothing_names_a_place_of_this_machine(default: Graph) -> None:
         assert not Path(node.destination).is_absolute()
 
 
-def test_a_hub_model_is_read_from_its_download(tmp_path: Path) -> None:
+def test_a_hub_model_is_read_from_its_downloads(tmp_path: Path) -> None:
     path = tmp_path / "matrix.toml"
-    path.write_text(f"""
-[models.big]
-source = "hf"
-repo = "owner/name"
-revision = "{REVISION}"
-conv_template = "olmo"
-
-[[release]]
-models = ["big"]
-quantizations = ["q0f32"]
-windows = [2048]
-targets = ["linux-x86_64-cpu"]
-""")
+    path.write_text(HUB_MODEL)
     found = plan(load(path))
     assert not found.sources
-    reads = ("download:big", "kernels:linux-x86_64", "kernels:linux-aarch64")
+    reads = ("download:big", "weights:big", "kernels:linux-x86_64", "kernels:linux-aarch64")
     assert producers(found.nodes["convert:big:q0f32"]) == reads
-    params = json.loads(found.nodes["download:big"].params)
-    assert (params["repo"], params["revision"]) == ("owner/name", REVISION)
-    assert params["weights"][0] == ["model.safetensors", "model.safetensors.index.json"]
+    described = json.loads(found.nodes["download:big"].params)
+    weights = json.loads(found.nodes["weights:big"].params)
+    for params in (described, weights):
+        assert (params["repo"], params["revision"]) == ("owner/name", REVISION)
+    assert set(described) == {"repo", "revision", "files"}
+    assert weights["weights"][0] == ["model.safetensors", "model.safetensors.index.json"]
+
+
+def test_libraries_need_no_weights(tmp_path: Path) -> None:
+    """A machine without room for the weights of a model builds its libraries."""
+    (tmp_path / "matrix.toml").write_text(HUB_MODEL)
+    nodes = plan(load(tmp_path / "matrix.toml")).nodes
+    (compiled,) = (node for node in nodes.values() if node.kind == "compile")
+    needed, rest = set(), [compiled.name]
+    while rest:
+        name = rest.pop()
+        needed.add(nodes[name].kind)
+        rest += producers(nodes[name])
+    assert needed == {"download", "gen_config", "lower", "compile"}
 
 
 def test_rows_of_one_target_name_share_nothing_else(tmp_path: Path) -> None:
@@ -141,10 +159,10 @@ windows = [256]
 targets = ["linux-x86_64-cpu"]
 """
     )
-    node = plan(load(tmp_path / "matrix.toml")).nodes["download:m"]
-    params = json.loads(node.params)
-    assert params["gguf"] == "m-q8_0.gguf"
-    assert "weights" not in params
+    nodes = plan(load(tmp_path / "matrix.toml")).nodes
+    assert json.loads(nodes["download:m"].params)["gguf"] == "m-q8_0.gguf"
+    assert "weights:m" not in nodes
+    assert "download:m" in producers(nodes["convert:m:q0f32"])
 
 
 def test_rows_of_several_devices(tmp_path: Path) -> None:

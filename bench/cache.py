@@ -4,7 +4,8 @@
 
 Prints medians: seconds for a blob of MIB (default 1024) up to and down from nginx, by curl and by
 us, which also hashes every byte; the same with buildbox-casd, which has no client to compare with;
-and seconds and CPU seconds to look up RESULTS (default 10000) results of one output each.
+and seconds and CPU seconds to look up RESULTS (default 10000) results of one output each, and to move
+as many blobs of 1 KiB.
 """
 
 import contextlib
@@ -95,6 +96,26 @@ def small(server: Server, store: RemoteStore, count: int) -> None:
     print(f"  {count} results looked up: {wall:.2f} s, {cpu:.2f} CPU s")
 
 
+def many(server: Server, store: RemoteStore, count: int) -> None:
+    """Move many blobs of 1 KiB up and down."""
+    server.clear()
+    contents = {digests.of_bytes(data): data for data in map(_kibibyte, range(count))}
+
+    def download() -> None:
+        come = dict(store.download_many(contents))
+        each(store.read, [digest for digest in contents if digest not in come])
+
+    for way, move in (("up", lambda: store.upload_many(contents)), ("down", download)):
+        cpu = time.process_time()
+        wall = seconds(move)
+        cpu = time.process_time() - cpu
+        print(f"  {count} blobs of 1 KiB {way}: {wall:.2f} s, {cpu:.2f} CPU s")
+
+
+def _kibibyte(number: int) -> bytes:
+    return b"%1024d" % number
+
+
 def main(mebibytes: int, count: int) -> None:
     """Measure on each server that is here."""
     with tempfile.TemporaryDirectory() as directory:
@@ -112,6 +133,7 @@ def main(mebibytes: int, count: int) -> None:
                 print(name)
                 large(server, store, place, digest)
                 small(server, store, count)
+                many(server, store, count)
 
 
 if __name__ == "__main__":

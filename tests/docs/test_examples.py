@@ -237,3 +237,13 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     pages = {path.stem for path in (tmp_path / "site" / "reference").glob("*.html")}
     assert {"cache", "olmo", "tasks", "tasks.actions", "tasks.commands"} <= pages
+
+
+def test_the_readme_begins_with_two_commands() -> None:
+    """Those that .ci/run takes from it."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Two commands")[1]
+    commands = section.split("```")[1].splitlines()[1:]
+    assert [command.partition(" && ")[0] for command in commands] == [
+        "python3 bootstrap.py",
+        "python3 bootstrap.py test",
+    ]

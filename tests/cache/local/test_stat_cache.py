@@ -285,7 +285,7 @@ def test_the_end_of_the_process_saves(tmp_path: Path, file: Path) -> None:
         "cache = StatCache(sys.argv[1]); cache.memo_put('memo', sys.argv[2], b'value')"
     )
     database = tmp_path / "stat.sqlite"
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     subprocess.run([sys.executable, "-c", program, database, file], check=True, cwd=root)
     assert StatCache(database).memo_get("memo", file) == b"value"
 

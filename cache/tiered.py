@@ -314,8 +314,7 @@ class TieredStore:
         try:
             for results in groups:
                 if self.writes and not self._uploads.abandoned.is_set():
-                    beside = {d: data for key in results for d, data in messages[key].items()}
-                    self._store(remote, supply, results, beside)
+                    self._store(remote, supply, results, messages)
         except CacheError as error:
             if self.required:
                 raise
@@ -329,7 +328,8 @@ class TieredStore:
         for key in keys:
             result = self.local.get_result(key) or self._known.get(key)
             if result is None:
-                continue  # damaged meanwhile
+                self._keep_back([key])
+                continue
             try:
                 yield key, self.trust.sign(key, result)
             except Untrusted as error:
@@ -339,6 +339,35 @@ class TieredStore:
                 self.distrust((remote.address, f"not written: {error} ({error.hint})"), [key])
 
     def _store(
+        self,
+        remote: RemoteStore,
+        supply: Supply,
+        results: Mapping[Digest, ActionResult],
+        messages: Mapping[Digest, Mapping[Digest, bytes]],
+    ) -> None:
+        """Store results in the remote store, but for those whose blobs were damaged here meanwhile."""
+        beside = {d: data for key in results for d, data in messages[key].items()}
+        try:
+            self._send(remote, supply, results, beside)
+        except (MissingBlob, CorruptBlob):
+            outputs = {digest for result in results.values() for digest in result.outputs.values()}
+            lost = self.local.recheck(outputs)
+            if not lost:  # here is nothing wrong
+                raise
+            whole = {k: r for k, r in results.items() if lost.isdisjoint(r.outputs.values())}
+            self._keep_back(results.keys() - whole.keys())
+            if whole:
+                self._store(remote, supply, whole, messages)
+
+    def _keep_back(self, keys: Iterable[Digest]) -> None:
+        """Have it said of results that they do not go to others."""
+        for key in sorted(keys):
+            self.warn(
+                f"{self.local.root}: result {key.hash} was damaged or collected meanwhile: "
+                "it is not written to the remote cache"
+            )
+
+    def _send(
         self,
         remote: RemoteStore,
         supply: Supply,

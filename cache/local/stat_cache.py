@@ -132,8 +132,11 @@ class StatCache:
         return None if row is None else Digest(row.hash, row.size)
 
     def doubt(self, path: FilePath) -> None:
-        """Have the file read before anything is said about it again."""
-        status = os.stat(path)  # noqa: PTH116  as above
+        """Have the file, if it is there, read before anything is said about it again."""
+        try:
+            status = os.stat(path)  # noqa: PTH116  as above
+        except FileNotFoundError:
+            return
         row = self._known(_inode(status))
         if row is not None:
             self._set(status, row._replace(checked_ns=row.ctime_ns))

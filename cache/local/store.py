@@ -75,6 +75,13 @@ class LocalStore:
             raise unavailable(error, path) from error
         return False
 
+    def recheck(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Return what `missing` does, from reading the blobs again."""
+        wanted = set(digests)
+        for digest in wanted:
+            self.stat.doubt(self._layout.blob(digest))
+        return self.missing(wanted)
+
     def blob_path(self, digest: Digest) -> Path:
         """Return where the blob is, verified; the file must never be written to.
 
@@ -124,6 +131,8 @@ class LocalStore:
             self.stat.doubt(path)
             self._evict(digest)
             raise
+        except FileNotFoundError:  # put aside or collected since
+            raise _missing(digest) from None
 
     def upload(self, digest: Digest, source: BinaryIO) -> None:
         """Store a blob that is all of an open file's content."""

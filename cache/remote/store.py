@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from cache import parallel, sealing, streaming
 from cache.digest import of_bytes
-from cache.errors import CacheError, CorruptBlob, MissingBlob, RemoteUnavailable
+from cache.errors import CacheError, CorruptBlob, MissingBlob, RemoteUnavailable, unavailable
 from cache.execution.worker_result import result_of
 from cache.trust import Trust, Verdict
 
@@ -104,16 +104,16 @@ class RemoteStore:
         stored: is told of each.
 
         Raises:
-            CorruptBlob: a file holds something else; it is not stored.
+            CorruptBlob, MissingBlob: a file holds something else, or is not there; it is not stored.
         """
         rest = dict(contents)
 
         def read(digest: Digest) -> bytes:
-            with _opened(contents[digest]) as source:
+            with _opened(digest, contents[digest]) as source:
                 return b"".join(streaming.send(source, digest))
 
         def upload(digest: Digest) -> None:
-            with _opened(rest[digest]) as source:
+            with _opened(digest, rest[digest]) as source:
                 self.upload(digest, source)
             stored(digest)
 
@@ -214,5 +214,12 @@ class RemoteStore:
             return replace(result_of(entry, self.read), fetched=True)
 
 
-def _opened(content: bytes | Path) -> BinaryIO:
-    return io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
+def _opened(digest: Digest, content: bytes | Path) -> BinaryIO:
+    if isinstance(content, bytes):
+        return io.BytesIO(content)
+    try:
+        return content.open("rb")
+    except FileNotFoundError:
+        raise MissingBlob(f"blob {digest} was put aside or collected meanwhile") from None
+    except OSError as error:
+        raise unavailable(error, content) from error

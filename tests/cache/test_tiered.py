@@ -20,6 +20,7 @@ from cache.remote.connect import connect
 from cache.remote.credentials import Credentials
 from cache.remote.store import RemoteStore
 from cache.tiered import TieredStore
+from tests.cache.local_stores import blob_file, overwrite, rot
 from tests.cache.reapi_server import ReapiServer, serving
 
 KEY, OTHER_KEY = digests.of_bytes(b"key"), digests.of_bytes(b"other key")
@@ -194,6 +195,48 @@ def test_blobs_that_the_server_lost_are_sent_again(tmp_path: Path) -> None:
         server.blobs.clear()
     assert not store.warnings()
     assert set(server.results) == {KEY, OTHER_KEY}
+
+
+@pytest.mark.parametrize("damage", ["rot", "change", "remove"])
+def test_a_result_that_was_damaged_here_keeps_no_other_back(tmp_path: Path, damage: str) -> None:
+    """The server is asked what it lacks just before the blob is damaged."""
+
+    def damaged() -> None:
+        if damage == "rot":
+            rot(store.local, bad)
+        else:
+            overwrite(blob_file(tmp_path, bad), b"Content" if damage == "change" else None)
+
+    server = Damaging(damaged)
+    store = tiered(tmp_path, server)
+    bad, good = store.write(b"content"), store.write(b"other")
+    results = {KEY: ActionResult({"a": bad}), OTHER_KEY: ActionResult({"a": good})}
+    for key, result in results.items():
+        store.local.put_result(key, result)
+    assert store.remote is not None
+    store._push([(key, {}) for key in results])  # in the background they may not go together
+    assert server.blobs == {good: b"other"}
+    assert set(server.results) == {OTHER_KEY}
+    [warning] = store.warnings()
+    assert f"result {KEY.hash} was damaged or collected meanwhile" in warning
+    store.put_result(KEY, ActionResult({"a": store.write(b"content")}))
+    store.finish()
+    assert set(server.results) == {KEY, OTHER_KEY}
+    assert not store.warnings()
+
+
+class Damaging(MemoryTransport):
+    """A server that says that it lacks blobs, after something has happened to them once."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        super().__init__()
+        self.happens: Callable[[], None] | None = happens
+
+    def missing(self, digests: Collection[Digest]) -> set[Digest]:
+        if self.happens is not None:
+            happens, self.happens = self.happens, None
+            happens()
+        return super().missing(digests)
 
 
 class Stopping(MemoryTransport):

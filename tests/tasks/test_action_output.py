@@ -51,9 +51,10 @@ def test_nothing_comes_between_the_lines_of_a_run(
         written = (logs / "threads.log").read_text().splitlines()
         assert sorted(written) == [f"from C from C {text}" for text in "ABC"]
         return
-    # Below the failure, and again at the end.
-    assert shown.err.count("  | from C from C B\n") == 2
-    assert shown.err.count("from C from C") == 2
+    # Below the failure, and again at the end unless nothing came between.
+    below = shown.err.count("  | from C from C B\n")
+    assert 1 <= below <= 2
+    assert shown.err.count("from C from C") == below
     assert (logs / "step/a.log").read_text() == "from C from C A\n"
     text = (logs / "step/b.log").read_text()
     assert text.startswith("from C from C B\nTraceback")

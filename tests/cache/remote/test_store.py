@@ -121,7 +121,9 @@ class TestTieredStore(StoreContract):
         tiered = TieredStore(LocalStore(tmp_path), lambda: remote, reads=False, writes=True)
         yield tiered
         tiered.finish()
-        assert not tiered.warnings()
+        # An upload may just read what a test damages, which ends that upload alone.
+        assert tiered.writes
+        assert all("damaged or collected" in warning for warning in tiered.warnings())
 
     def damage_blob(self, store: Store, digest: Digest, data: bytes | None) -> None:
         assert isinstance(store, TieredStore)

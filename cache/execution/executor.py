@@ -24,7 +24,7 @@ from cache.errors import (
 from cache.execution.operation import Cancelled, MissingInputs, Run, Stage
 from cache.execution.worker_result import result_of
 from cache.protocol import remote_execution_pb2 as reapi
-from cache.remote.grpc_connection import REAPI, parse
+from cache.remote.grpc_connection import CAPABILITIES
 from cache.remote.retrying import Backoff, RetryingTransport
 from cache.remote.store import RemoteStore
 from cache.remote.supply import Supply
@@ -97,12 +97,11 @@ class Executor:
         failed = 0
         while True:
             try:
-                answer = self._connection.call(REAPI + "Capabilities/GetCapabilities", request)
+                found = self._connection.ask(CAPABILITIES, request, reapi.ServerCapabilities)
                 break
             except Interrupted as error:
                 failed += 1
                 Backoff(_REACHING, sleep=self._wait).pause(failed, error)
-        found = parse(reapi.ServerCapabilities, answer)
         if not found.execution_capabilities.exec_enabled:
             raise RemoteUnavailable(
                 f"{self.address}: executes no actions",

@@ -58,8 +58,8 @@ class Batches:
             CacheError: what it says instead.
         """
         request = self._question([digest])
-        answer = self._connection.call(_READ, request, digest.size, digest)
-        found = parse(reapi.BatchReadBlobsResponse, answer).responses
+        answer = self._connection.call(_READ, request, digest.size, f"blob {digest}")
+        found = self._connection.parsed(reapi.BatchReadBlobsResponse, answer).responses
         for _, response in self._responses([digest], found):
             return self._data(digest, response)
         raise self._unanswered(digest)
@@ -72,7 +72,7 @@ class Batches:
         """
         request = self._update({digest: data})
         answer = self._connection.call(_UPDATE, request, digest.size)
-        found = parse(reapi.BatchUpdateBlobsResponse, answer).responses
+        found = self._connection.parsed(reapi.BatchUpdateBlobsResponse, answer).responses
         for _, response in self._responses([digest], found):
             self._check(response.status, digest)
             return

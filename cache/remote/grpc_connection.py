@@ -26,6 +26,7 @@ M = TypeVar("M", bound=Message)
 
 REAPI = "/build.bazel.remote.execution.v2."
 CAS = REAPI + "ContentAddressableStorage/"
+CAPABILITIES = REAPI + "Capabilities/GetCapabilities"
 _MESSAGE = MAX_ENTRY_BYTES + (1 << 16)
 _OPTIONS = [
     ("grpc.max_receive_message_length", _MESSAGE),
@@ -44,6 +45,7 @@ PASSING = frozenset(
         grpc.StatusCode.CANCELLED,
     )
 )
+_HINT = "check the address and the instance of the remote cache"
 _FORBIDDEN = frozenset((grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED))
 
 
@@ -89,11 +91,11 @@ class Connection:
             return self._channel
 
     def call(
-        self, method: str, request: Message, size: int = 0, digest: Digest | None = None
+        self, method: str, request: Message, size: int = 0, absent: str | None = None
     ) -> bytes:
         """Return the answer to a single request, as it came.
 
-        size: of the blob, `digest`, that goes or comes with it.
+        size: of the blob that goes or comes with it. absent: as for `told`.
 
         Raises:
             CacheError: as `told` says.
@@ -103,7 +105,26 @@ class Connection:
         try:
             return call(request, timeout=self.time(size), metadata=self.metadata)
         except grpc.RpcError as error:
-            raise self.told(error, digest) from None
+            raise self.told(error, absent) from None
+
+    def ask(self, method: str, request: Message, kind: type[M]) -> M:
+        """Return the answer to a question that every server has one to.
+
+        Raises:
+            RemoteUnavailable: this one has none, or it is no such message.
+        """
+        return self.parsed(kind, self.call(method, request))
+
+    def parsed(self, kind: type[M], answer: bytes) -> M:
+        """Return an answer without which nothing goes on.
+
+        Raises:
+            RemoteUnavailable: it is no such message.
+        """
+        try:
+            return parse(kind, answer)
+        except CorruptBlob as error:
+            raise RemoteUnavailable(f"{self.address}: {error}", _HINT) from None
 
     def calls(
         self, method: str, requests: Iterable[Message], size: int = 0, at_once: int = _UNDER_WAY
@@ -131,22 +152,25 @@ class Connection:
         try:
             return future.result()
         except grpc.RpcError as error:
-            return self.told(error)
+            return self.told(error, "it")
         except grpc.FutureCancelledError:  # the channel was closed
             return Interrupted(f"{self.address}: cancelled")
 
-    def told(self, error: grpc.RpcError, digest: Digest | None = None) -> CacheError:
-        """Return an error of the connection in the words of a store."""
+    def told(self, error: grpc.RpcError, absent: str | None = None) -> CacheError:
+        """Return an error of the connection in the words of a store.
+
+        absent: what there is none of if the server says "not found"; otherwise it refuses by that.
+        """
         code, details = error.code(), error.details() or ""
-        if code is grpc.StatusCode.NOT_FOUND:
-            return MissingBlob(f"{f'blob {digest}' if digest else 'it'} is not there")
+        if code is grpc.StatusCode.NOT_FOUND and absent:
+            return MissingBlob(f"{self.address}: {absent} is not there")
         text = f"{self.address}: {code.name.lower().replace('_', ' ')}"
         text += f" ({said(details, 120)})" if details else ""
         if code in _FORBIDDEN:
             return RemoteUnavailable(text, "check the token, the netrc file or the certificate")
         if code in PASSING:
             return Interrupted(text, "check the address, or try again later")
-        return RemoteUnavailable(text, "check the address and the instance of the remote cache")
+        return RemoteUnavailable(text, _HINT)
 
     def time(self, size: int) -> float:
         """Return the seconds that an exchange of so many bytes may take."""

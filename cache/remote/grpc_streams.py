@@ -20,10 +20,10 @@ import grpc
 from google.protobuf.message import Message
 
 from cache import streaming, wire
-from cache.errors import CorruptBlob, Interrupted, MissingBlob, RemoteUnavailable
+from cache.errors import CorruptBlob, Interrupted, RemoteUnavailable
 from cache.protocol import bytestream_pb2 as bytestream
 from cache.remote import compression
-from cache.remote.grpc_connection import parse, to_bytes
+from cache.remote.grpc_connection import to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -81,7 +81,7 @@ class Streams:
                 self._write(digest, source, begun, offset)
             except Interrupted:
                 raise
-            except (RemoteUnavailable, MissingBlob):  # it counts otherwise, or lost the upload
+            except RemoteUnavailable:  # it counts otherwise, or lost the upload
                 pass
             else:
                 return
@@ -99,7 +99,7 @@ class Streams:
             for answer in call:
                 yield wire.message(wire.parse(answer), _DATA)  # which copies once, protobuf twice
         except grpc.RpcError as error:
-            raise connection.told(error, digest) from None
+            raise connection.told(error, f"blob {digest}") from None
         finally:
             call.cancel()
 
@@ -113,9 +113,9 @@ class Streams:
             answer = write(
                 requests, timeout=connection.time(digest.size), metadata=connection.metadata
             )
-            committed = parse(bytestream.WriteResponse, answer).committed_size
+            committed = connection.parsed(bytestream.WriteResponse, answer).committed_size
         except grpc.RpcError as error:
-            told = requests.failed or connection.told(error, digest)
+            told = requests.failed or connection.told(error)
             if isinstance(told, Interrupted):
                 self._interrupted[digest] = upload
             raise told from None
@@ -132,9 +132,10 @@ class Streams:
         """Return how much of an interrupted upload the server has; 0 if it does not know."""
         request = bytestream.QueryWriteStatusRequest(resource_name=resource)
         try:
-            answer = self._connection.call(_BYTE_STREAM + "QueryWriteStatus", request)
-            found = parse(bytestream.QueryWriteStatusResponse, answer)
-        except (MissingBlob, RemoteUnavailable, CorruptBlob):
+            found = self._connection.ask(
+                _BYTE_STREAM + "QueryWriteStatus", request, bytestream.QueryWriteStatusResponse
+            )
+        except RemoteUnavailable:
             return 0
         return 0 if found.complete else int(found.committed_size)
 

@@ -14,7 +14,7 @@ from cache import streaming
 from cache.errors import CacheError, MissingBlob, RemoteUnavailable
 from cache.protocol import remote_execution_pb2 as reapi
 from cache.remote.grpc_batches import MESSAGE, Batches
-from cache.remote.grpc_connection import CAS, REAPI, Connection, message, parse
+from cache.remote.grpc_connection import CAPABILITIES, CAS, REAPI, Connection, message
 from cache.remote.grpc_streams import Streams
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _ACTION_CACHE = REAPI + "ActionCache/"
 _GET = _ACTION_CACHE + "GetActionResult"
+_UPDATE = _ACTION_CACHE + "UpdateActionResult"
 _OVERHEAD = 1 << 10  # of a message beside the blobs in it
 _DIGESTS = 20_000  # in one request: half of what a message may hold
 
@@ -72,8 +73,9 @@ class GrpcTransport:
             request = reapi.FindMissingBlobsRequest(instance_name=self._instance)
             for digest in wanted[start : start + _DIGESTS]:
                 request.blob_digests.add(hash=digest.hash, size_bytes=digest.size)
-            answer = self.connection.call(CAS + "FindMissingBlobs", request)
-            response = parse(reapi.FindMissingBlobsResponse, answer)
+            response = self.connection.ask(
+                CAS + "FindMissingBlobs", request, reapi.FindMissingBlobsResponse
+            )
             missing = {(one.hash, one.size_bytes) for one in response.missing_blob_digests}
             found.update(
                 one for one in wanted[start : start + _DIGESTS] if (one.hash, one.size) in missing
@@ -114,7 +116,7 @@ class GrpcTransport:
     def get_entry(self, key: Digest) -> bytes | None:
         """Return the message under a key, or None."""
         try:
-            return self.connection.call(_GET, self._question(key))
+            return self.connection.call(_GET, self._question(key), absent="it")
         except MissingBlob:
             return None
 
@@ -136,7 +138,8 @@ class GrpcTransport:
             action_digest=message(key),
             action_result=reapi.ActionResult.FromString(entry),
         )
-        self.connection.call(_ACTION_CACHE + "UpdateActionResult", request, len(entry))
+        answer = self.connection.call(_UPDATE, request, len(entry), absent="a blob of it")
+        self.connection.parsed(reapi.ActionResult, answer)
         return True
 
     def close(self) -> None:
@@ -156,8 +159,9 @@ class GrpcTransport:
         """
         if self._movers is None:
             request = reapi.GetCapabilitiesRequest(instance_name=self._instance)
-            answer = self.connection.call(REAPI + "Capabilities/GetCapabilities", request)
-            found = parse(reapi.ServerCapabilities, answer).cache_capabilities
+            found = self.connection.ask(
+                CAPABILITIES, request, reapi.ServerCapabilities
+            ).cache_capabilities
             if reapi.DigestFunction.SHA256 not in (found.digest_functions or (1,)):
                 raise RemoteUnavailable(f"{self.address}: has no sha256", "use another server")
             declared = found.max_batch_total_size_bytes or MESSAGE  # 0: no limit of its own

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 STREAMS = {"Read": "unary_stream", "Write": "stream_unary"}
+GARBAGE = b"\xff" * 30
 CODES = {code.name: code for code in grpc.StatusCode}
 
 
@@ -32,6 +33,7 @@ class ReapiServer(grpc.GenericRpcHandler):
     committed: what it says at the end of a compressed upload, given the bytes sent and the size of
     the blob. cuts: after how many messages the next streams break, one after the other. sizes:
     bytes of the data of each stream and of each blob in a message. resources: names of streams.
+    garbled: the method that answers what is no message.
     """
 
     blobs: dict[Digest, bytes] = field(default_factory=dict)
@@ -45,6 +47,7 @@ class ReapiServer(grpc.GenericRpcHandler):
     cuts: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     resources: list[str] = field(default_factory=list)
+    garbled: str = ""
     port: int = 0
 
     @property
@@ -68,6 +71,8 @@ class ReapiServer(grpc.GenericRpcHandler):
             self.asked[name] += 1
             if (code := self.refuse(name, None)) is not None:
                 context.abort(CODES[code], "as asked to")
+            if name == self.garbled:
+                return iter([GARBAGE]) if kind == "unary_stream" else GARBAGE
             found = method(request, context)
             is_ready = kind == "unary_stream" or isinstance(found, bytes)
             return found if is_ready else found.SerializeToString()

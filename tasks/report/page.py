@@ -195,13 +195,14 @@ def _absent(target: str) -> ET.Element:
 
 
 def _cell(cell: Cell, number: int, dist: str, seconds: Mapping[str, float | None]) -> ET.Element:
+    verified = words.verified(cell)
     data = {
         "model": cell.model,
         "quantization": cell.quantization,
         "window": cell.variant,
         "target": cell.target,
         "state": cell.state,
-        "verified": words.verified(cell) or words.UNKNOWN,
+        "verified": verified or words.UNKNOWN,
         "size": cell.library,
     }
     place = f"cell-{number}"
@@ -210,7 +211,7 @@ def _cell(cell: Cell, number: int, dist: str, seconds: Mapping[str, float | None
         {"type": "button", "popovertarget": place, "class": f"state {_name(cell.state)}"},
         element("b", None, "–" if cell.library is None else words.size(cell.library)),
         element("span", {"class": "word"}, cell.state),
-        element("span", {"class": f"seen {words.verified(cell)}"}, words.verified(cell)),
+        element("span", {"class": " ".join(filter(None, ("seen", verified)))}, verified),
         element("small", None, " ".join(filter(None, (words.questions(cell), words.logits(cell))))),
     )
     attributes = {"role": "cell", **{f"data-{key}": value for key, value in data.items()}}

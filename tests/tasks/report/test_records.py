@@ -44,11 +44,14 @@ def test_reports_are_read_as_they_are(report: dict[str, Any]) -> None:
         {"accuracy": {"logits_within": "small"}},
         {"accuracy": {"logits_within": float("inf")}},
         {"accuracy": {"logits_within": -1}},
+        {"accuracy": {"logits_within": True}},
+        {"accuracy": {"logits_within": 10**400}},
         {"accuracy": {"logits_of_functions_within": {"prefill": None}}},
         {"accuracy": {"measured": float("nan")}},
         {"accuracy": {"questions": {"right": 3, "total": 2, "every": 1, "wrong": []}}},
         {"accuracy": {"questions": {"right": True, "total": 2, "every": 1, "wrong": []}}},
         {"accuracy": {"questions": {"right": 1, "total": 2, "every": 0, "wrong": []}}},
+        {"accuracy": {"questions": {"right": 1, "total": 10**400, "every": 1, "wrong": []}}},
         {"accuracy": {"questions": {"right": 1, "total": 2}}},
         {
             "accuracy": {

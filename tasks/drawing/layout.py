@@ -1,13 +1,14 @@
 """Layers from left to right: where the boxes of a graph go, and the lines between them.
 
 Each box is right of all that it reads. A line over several layers has a place in each, so that it
-passes boxes instead of crossing them; lines from one box share it until they part. Boxes of a layer are ordered by the places of their
-neighbours, to and fro, which leaves few crossings (Sugiyama, Tagawa, Toda 1981), and then moved
-towards them as far as the order and their distance allow.
+passes boxes instead of crossing them; lines from one box share it until they part. Boxes of a layer
+are ordered by the places of their neighbours, to and fro, which leaves few crossings (Sugiyama,
+Tagawa, Toda 1981), and then moved towards them as far as the order and their distance allow.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -94,8 +95,12 @@ def _crossings(layers: Sequence[Sequence[_Place]], after: _Neighbours) -> int:
     count = 0
     for left, right in pairwise(layers):
         places = {place: number for number, place in enumerate(right)}
-        ends = [n for place in left for n in sorted(places[o] for o in after.get(place, ()))]
-        count += sum(b < a for i, a in enumerate(ends) for b in ends[i + 1 :])
+        before: list[int] = []  # where the lines end that begin further up, in order
+        for place in left:
+            ends = [places[other] for other in after.get(place, ())]
+            count += sum(len(before) - bisect_right(before, end) for end in ends)
+            for end in ends:
+                insort(before, end)
     return count
 
 

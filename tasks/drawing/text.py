@@ -42,7 +42,7 @@ def dot(graph: Graph, states: Mapping[str, str], *, every: bool = False) -> str:
     lines = ["digraph build {", "  rankdir=LR; node [shape=box, style=filled, fontname=sans];"]
     for part in drawn.values():
         fill, border, _, _ = COLOURS[part.worst]
-        label = json.dumps(f"{_label(part)}".replace("  ", "\n"), ensure_ascii=False)
+        label = json.dumps(_label(part).replace("  ", "\n"), ensure_ascii=False)
         lines.append(
             f'  {json.dumps(part.name)} [label={label}, fillcolor="{fill}", color="{border}"];'
         )

@@ -1,12 +1,12 @@
 """Boxes do not overlap, lines pass them, and what can be straight is."""
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.drawing.layout import layout
+from tasks.drawing.layout import _crossings, layout
 
 BOX, LINE, GAP = 50.0, 4.0, 10.0
 GRAPHS = st.lists(st.sets(st.integers(0, 20)), max_size=14).map(
@@ -47,6 +47,17 @@ def test_nothing_overlaps(reads: dict[str, list[str]]) -> None:
         assert all(y + size / 2 <= found.height + 0.01 for y, size in row)
         for (above, size), (below, other) in pairwise(row):
             assert below - above >= (size + other) / 2 + GAP - 0.01
+
+
+@given(st.lists(st.sets(st.integers(0, 8), min_size=1), max_size=9))
+def test_crossings_are_counted(ends: list[set[int]]) -> None:
+    """Two lines cross if the one that begins further up ends further down."""
+    left = [(str(number), -1) for number in range(len(ends))]
+    right = [("right", number) for number in range(9)]
+    after = {place: [right[n] for n in found] for place, found in zip(left, ends, strict=True)}
+    pairs = combinations(ends, 2)
+    expected = sum(low < high for upper, lower in pairs for high in upper for low in lower)
+    assert _crossings([left, right], after) == expected
 
 
 @given(GRAPHS)

@@ -173,7 +173,7 @@ def test_a_file_that_was_changed(project: Clone) -> None:
     path = project.root / "dist" / SHARD
     path.unlink()
     path.write_bytes(b"other")
-    assert "is cached: output m-q0f32-ctx256-MLC/params_shard_0.bin" in check(project, code=1)
+    assert f"  output {SHARD} has changed; run doit" in check(project, code=1)
     assert f"  {SHARD} is another file: sha256" in check(project, "dist", code=1)
     project.build()
     check(project, "dist")
@@ -311,7 +311,7 @@ def test_what_is_not_right_is_not_published(
     shard.unlink()
     shard.write_bytes(b"other")
     told = publish("--push", code=1).stderr
-    assert f"refused, and nothing was sent:\n{ROW}\n  it is cached: output {SHARD}" in told
+    assert f"refused, and nothing was sent:\n{ROW}\n  output {SHARD} has changed; run doit" in told
 
     project.edit("matrix.toml", lambda text: text + 'verified = "executed"\n')
     less = '    report = {**report, "state": "checked", "how": "by eye"}\n    (outputs /'

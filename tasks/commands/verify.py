@@ -21,6 +21,7 @@ from olmo.errors import unknown
 from tasks.assess import State
 from tasks.commands.node_command import NodeCommand
 from tasks.configuration.release import Row
+from tasks.display.wording import plain
 from tasks.errors import BuildError
 from tasks.graph import message
 from tasks.node import Node
@@ -106,8 +107,10 @@ def row_mistakes(
     """Return what is wrong with a row in dist/, and what was held against each other; it is decided."""
     node = _package(session, row)
     assessed = session.decided[node.name]
+    if assessed.state in (State.CACHED, State.REMOTE):  # it was made, and is not in place
+        return [f"{assessed.reason or 'it is not in dist/'}; run doit"], ""
     if assessed.state is not State.CURRENT:
-        return [f"it is {assessed.state.value}: {assessed.reason or 'not in dist/'}; run doit"], ""
+        return [f"it is {assessed.state.value}: {assessed.reason}; run doit"], ""
     root = session.workspace.root / DIST
     try:
         given = read(session.workspace.root / place(node))
@@ -204,8 +207,8 @@ def _held(given: Statement) -> str:
 
 
 def _tell(what: str, mistakes: list[str], held: str) -> int:
-    """Print a verdict; return 1 for a bad one."""
-    print(f"WRONG  {what}" if mistakes else f"right  {what}: {held}")
-    for line in "\n".join(mistakes).splitlines():
-        print(f"  {line}")
+    """Print a verdict; return 1 for a bad one. Names and texts may be of somebody else's choice."""
+    lines = [f"WRONG  {what}" if mistakes else f"right  {what}: {held}"]
+    lines += [f"  {line}" for line in "\n".join(mistakes).splitlines()]
+    print("\n".join(plain(line) for line in lines))
     return int(bool(mistakes))

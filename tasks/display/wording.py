@@ -54,19 +54,19 @@ def _took(event: Finished) -> str:
 def failure_text(event: Failed, style: Style) -> str:
     """Say that a node failed: what is wrong, where to read more, how to try again, the way out."""
     lines = [f"{style.bad('FAILED')} {event.name} ({event.seconds:.0f} s)"]
-    lines += [f"  {_shown(line)}" for line in event.message.splitlines()]
-    lines += [f"  | {_shown(line)}" for line in event.output]
+    lines += [f"  {plain(line)}" for line in event.message.splitlines()]
+    lines += [f"  | {plain(line)}" for line in event.output]
     if event.log:
         lines.append(f"  log: {event.log}")
     if event.again:
         lines.append(f"  again: {event.again}")
     if event.hint:
-        lines.append(f"  hint: {_shown(event.hint)}")
+        lines.append(f"  hint: {plain(event.hint)}")
     return "\n".join(lines)
 
 
-def _shown(text: str) -> str:
-    """Return a line of another program without what a terminal would obey."""
+def plain(text: str) -> str:
+    """Return a line of another's without what a terminal would obey, or cannot write."""
     text = _SEQUENCE.sub("", text).expandtabs()
     return "".join(c if c.isprintable() else " " for c in text).rstrip()
 

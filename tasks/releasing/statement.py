@@ -47,6 +47,11 @@ class Statement:
         return next(path.partition("/")[0] for path in self.files if not _is_library(path))
 
     @property
+    def library(self) -> str:
+        """Name of the library, without what it ends with: that of the statement's own file."""
+        return next(Path(path).stem for path in self.files if _is_library(path))
+
+    @property
     def actions(self) -> Mapping[str, str]:
         """Keys of the actions that it comes from, by node."""
         actions: Mapping[str, str] = self.predicate["buildDefinition"]["internalParameters"][
@@ -58,7 +63,7 @@ class Statement:
 def read(path: Path) -> Statement:
     """Read a statement of ours.
 
-    Raises BuildError for a file that is none, saying what is wrong with it.
+    Raises BuildError for a file that is none, or that of another library, saying what is wrong.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -81,11 +86,15 @@ def read(path: Path) -> Statement:
         raise BuildError(f"{path}: {error.strerror}", "run doit to write it") from None
     except CacheError as error:
         raise BuildError(f"{path}: {error}", "it was not written by Olmill") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         good = False
     if not good:
         raise BuildError(f"{path} is no provenance of a release", "run doit to write it again")
-    return Statement(text, files, value["predicate"])
+    found = Statement(text, files, value["predicate"])
+    if found.library != path.stem:
+        told = f"{path} is the provenance of another library, {found.library}"
+        raise BuildError(told, "run doit to write it again")
+    return found
 
 
 def in_directory(root: Path) -> list[Path]:

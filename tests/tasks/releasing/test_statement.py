@@ -124,6 +124,7 @@ def renamed(name: str) -> Any:
         b"",
         b"\xff",
         b"[]",
+        b"[" * 100_000,
         without("_type"),
         without("predicate", "buildDefinition", "buildType"),
         without("predicate", "buildDefinition", "internalParameters", "actions"),
@@ -142,6 +143,26 @@ def test_what_is_no_statement(dist: Path, wrong: Any, capsys: pytest.CaptureFixt
         read(path)
     assert check_directory(dist) > 0
     assert "Traceback" not in capsys.readouterr().out
+
+
+def test_a_statement_of_another_library(dist: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,) = in_directory(dist)
+    shutil.copy(path, path.with_name("m-q-ctx2-t.json"))
+    assert check_directory(dist) == 1
+    told = "ctx2-t.json is the provenance of another library, m-q-ctx1-t\n"
+    assert told in capsys.readouterr().out
+
+
+def test_names_that_a_terminal_would_obey_or_nobody_can_write(
+    dist: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    (dist / "libs" / "\x1b[2Jclear").write_bytes(b"?")
+    (dist / "libs" / "no-text-\udcff").write_bytes(b"?")
+    assert check_directory(dist) == 2
+    told = capfdbinary.readouterr().out.decode()
+    assert "\x1b" not in told
+    assert "libs/clear\n" in told
+    assert "libs/no-text-" in told
 
 
 def test_a_directory_without_provenance(tmp_path: Path) -> None:

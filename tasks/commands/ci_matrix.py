@@ -16,6 +16,7 @@ from tasks.durations import durations
 from tasks.errors import BuildError
 from tasks.graph import message
 from tasks.node import Node, canonical_json
+from tasks.run import REQUIRE_REMOTE
 from tasks.session import Session
 
 BOTH = "both"
@@ -65,7 +66,8 @@ class CiMatrix(NodeCommand):
             "long": "runs-on",
             "type": str,
             "default": "",
-            "help": "label of the runners (default: GitHub's for a machine such as this one)",
+            "help": "label of the runners (default: GitHub's for a machine such as this one; of GitLab's "
+            "jobs none, which leaves them to the template)",
         },
         {
             "name": "form",
@@ -75,6 +77,7 @@ class CiMatrix(NodeCommand):
             "choices": (("github", "a matrix"), ("gitlab", "a child pipeline")),
             "help": "for which CI system (default: %(default)s)",
         },
+        REQUIRE_REMOTE,
     )
 
     def _execute(
@@ -84,11 +87,14 @@ class CiMatrix(NodeCommand):
         wave: str,
         runs_on: str,
         form: str,
+        require_remote: bool,
         pos_args: list[str],
     ) -> int:
         if not 1 <= jobs <= MOST_JOBS:
             raise InvalidCommand(f"--jobs is {jobs}\nhint: give a number from 1 to {MOST_JOBS}")
-        found = self._jobs(session, jobs, runs_on or _runner(), pos_args)
+        session.workspace.shared.required = require_remote
+        label = runs_on or (_runner() if form == "github" else "")
+        found = self._jobs(session, jobs, label, pos_args)
         chosen = [job for job in found if wave in (BOTH, job.wave)]
         print(canonical_json(github(chosen) if form == "github" else gitlab(chosen)))
         return 0
@@ -141,7 +147,7 @@ def gitlab(found: Sequence[Job]) -> dict[str, Any]:
         job.name: {
             "extends": GITLAB_JOB,
             "stage": job.wave,
-            "tags": [job.machine.label],
+            **({"tags": [job.machine.label]} if job.machine.label else {}),
             "variables": {"EXTRAS": " ".join(job.machine.extras), "TASKS": " ".join(job.tasks)},
         }
         for job in found

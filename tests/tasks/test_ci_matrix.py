@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from cache.remote.connect import connect
+from cache.remote.credentials import Credentials
 from tasks.commands.ci_matrix import machine_of
 from tasks.node import Node, Selection
 from tests.tasks.toy import Project, Step
@@ -63,7 +65,9 @@ def test_what_is_cached_is_in_no_job(project: Project, matrix: Any) -> None:
     assert job["seconds"] < 10  # what it took, not the guess
 
 
-def test_a_child_pipeline(project: Project, matrix: Any) -> None:
+def test_a_child_pipeline(
+    project: Project, matrix: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     pipeline = matrix("--format", "gitlab")
     assert pipeline["stages"] == ["shared", "rows"]
     assert pipeline["include"] == [{"local": ".gitlab/build.yml"}]
@@ -73,6 +77,9 @@ def test_a_child_pipeline(project: Project, matrix: Any) -> None:
         "tags": ["mine"],
         "variables": {"EXTRAS": "", "TASKS": "step:b step:c"},
     }
+    assert project.doit("ci-matrix", "--format", "gitlab") == 0
+    unlabelled = json.loads(capsys.readouterr().out)
+    assert "tags" not in unlabelled["rows 1/1"]  # of GitHub's labels a GitLab has none
     project.doit()
     assert matrix("--format", "gitlab")["nothing is stale"] == {"stage": "rows", "script": ["true"]}
 
@@ -85,6 +92,20 @@ def test_a_tool_that_is_missing_where_it_is_planned(
     told = capsys.readouterr().err
     assert "step:b has no key without its tools: needs nvcc\nhint: install it" in told
     assert project.doit("ci-matrix", "--runs-on", "mine", "step:c") == 0
+
+
+def test_a_cache_that_does_not_answer_is_no_plan_where_it_is_required(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without it all would be stale, and a job for each of them began."""
+    project.remote = lambda: connect("http://127.0.0.1:1", Credentials())
+    ask = ("ci-matrix", "--runs-on", "mine")
+    assert project.doit(*ask) == 0
+    assert "going on without the remote cache" in capsys.readouterr().err
+    assert project.doit(*ask, "--require-remote") == 3
+    told = capsys.readouterr()
+    assert "127.0.0.1:1" in told.err
+    assert told.out == ""
 
 
 @pytest.mark.parametrize("count", ["0", "257"])

@@ -125,8 +125,9 @@ def read_private(text: str, origin: str) -> Ed25519PrivateKey:
         path = Path(text.strip()).expanduser()
         with path.open("rb") as file:
             content = file.read(_MAX_FILE).decode()
-    except (OSError, ValueError, RuntimeError):  # a zero byte, no text, nobody's home
-        raise CacheError(f"{origin}: neither {_FORMS} nor a file with one", _MAKE) from None
+    except (OSError, ValueError, RuntimeError) as error:  # a zero byte, no text, nobody's home
+        why = f": {error.strerror}" if isinstance(error, OSError) else ""
+        raise CacheError(f"{origin}: neither {_FORMS} nor a file with one{why}", _MAKE) from None
     found = _private_in(content, f"{origin}: {path}")
     if found is None:
         raise CacheError(f"{origin}: {path}: not {_FORMS}", _MAKE)

@@ -93,6 +93,16 @@ class Trust:
         """Return whether this machine has a key to sign with, and it is one of the trusted."""
         return self.signer is not None and self.signer.public in self.keys.values()
 
+    def why_unbelieved(self) -> Untrusted | None:
+        """Return why nobody would believe what is made here, None if those would who trust these keys."""
+        if not self.keys or self.trusts_signer():
+            return None
+        if self.signer is None:
+            return Untrusted("would not be believed without a signature", _SET_KEY)
+        public = signing.write_public(self.signer.public)
+        told = f"would not be believed: OLMILL_SIGNING_KEY ({public}) is not trusted"
+        return Untrusted(told, _SET_KEY)
+
     def sign(self, key: Digest, result: ActionResult) -> ActionResult:
         """Return a result as it goes to others: with the signatures that they need to believe it.
 
@@ -110,7 +120,9 @@ class Trust:
             others = [one for one in kept if one.signer != ours.signer]
             kept = [ours, *others[: MAX_SIGNATURES - 1]]
         if self.keys and not any(one.signer in self.keys.values() for one in kept):
-            raise Untrusted(*self._refusal(result))
+            elsewhere = "came from elsewhere without a signature by a trusted key"
+            unsigned = None if result.fetched else self.why_unbelieved()
+            raise unsigned or Untrusted(elsewhere, "doit builds it anew")
         return replace(result, signatures=tuple(kept))
 
     def _verified(self, key: Digest, result: ActionResult) -> list[Signature]:
@@ -121,15 +133,3 @@ class Trust:
             if signing.verifies(key, result, one):
                 found.setdefault(one.signer, one)
         return list(found.values())
-
-    def _refusal(self, result: ActionResult) -> tuple[str, str]:
-        """Return why a result goes to nobody, and the way out."""
-        if result.fetched:
-            return (
-                "came from elsewhere without a signature by a trusted key",
-                "doit builds it anew",
-            )
-        if self.signer is None:
-            return "would not be believed without a signature", _SET_KEY
-        public = signing.write_public(self.signer.public)
-        return f"would not be believed: OLMILL_SIGNING_KEY ({public}) is not trusted", _SET_KEY

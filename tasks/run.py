@@ -121,8 +121,11 @@ class Run(Explained, cmd_run.Run):  # type: ignore[misc]  # doit has no type inf
             use_cluster(session, option=remote_executor)
         if require_cached:  # and it builds nowhere else, either
             session.workspace = replace(session.workspace, cluster=None)
-        session.workspace.shared.required = require_remote
         shared = session.workspace.shared
+        shared.required = require_remote
+        unsigned = shared.trust.why_unbelieved() if require_remote and shared.writes else None
+        if unsigned is not None:  # said before it is built, not after
+            raise InvalidCommand(f"what is built here {unsigned}\nhint: {unsigned.hint}")
         forks = not (num_process and shared.reads) or shared.remote is None or shared.remote.forks
         if session.workspace.cluster is not None:
             forks = False  # its actions run elsewhere: who waits for them needs no process

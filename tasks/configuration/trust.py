@@ -75,13 +75,17 @@ def _keys_in(text: str) -> dict[str, bytes]:
         keys[name] = key
     found = read_trust(keys, mistakes)
     if mistakes.lines:
-        told, _, _ = mistakes.lines[0].removeprefix("trust.").partition(" (hint: ")
-        hint = "write NAME=KEY, with a comma between two"
+        told, _, hint = mistakes.lines[0].removeprefix("trust.").partition(" (hint: ")
+        hint = hint.removesuffix(")") or "write NAME=KEY, with a comma between two"
         raise BuildError(f"{TRUSTED_KEYS}: {told.removeprefix(': ')}", hint)
     return found
 
 
 def _signer(text: str, keys: Mapping[str, bytes], environment: Mapping[str, str]) -> Signer:
+    for name, key in keys.items():
+        if text == signing.write_public(key):  # of the same form, and easily mistaken
+            told = f"{SIGNING_KEY} is the public key of {name}"
+            raise BuildError(told, "give the private one, which doit cache keygen wrote to a file")
     private = signing.read_private(text, SIGNING_KEY)
     public = signing.public_of(private)
     builder = environment.get(BUILDER) or next(

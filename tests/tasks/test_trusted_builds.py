@@ -225,11 +225,12 @@ def test_what_would_not_be_believed_is_not_written(
     assert server.files == files
     (told,) = warnings(capsys)
     assert re.search("3 results not written: would not be believed without a signature", told)
-    assert unable.doit("-a", "--require-remote") == 2
-    assert re.search(
-        f"{server.address}: result [0-9a-f/]+ is not written: it would not be believed without",
-        capsys.readouterr().err,
-    )
+    (unable.source / "one.txt").write_text("2")
+    assert unable.doit("--require-remote") == 3
+    assert unable.output("c").read_text() == "CBA1"  # nothing ran
+    assert "what is built here would not be believed without a signature" in capsys.readouterr().err
+    unable.writes = False
+    assert unable.doit("--require-remote") == 0
 
 
 def test_what_came_unsigned_before_there_were_keys_is_not_passed_on(

@@ -1,4 +1,5 @@
-"""How hard property tests try: OLMILL_FUZZ=N has each try N examples, and cut tests cut everywhere.
+"""How hard property tests try: the same examples each time, so that a change breaks what it broke.
+With OLMILL_FUZZ=N each tries N others, and cut tests cut everywhere.
 
 And how threads of TVM and of numpy's BLAS wait: asleep, or not at all where there is one. By default they spin
 after every kernel (TVM's 300,000 times) and every product, which takes from the tests beside them the
@@ -46,11 +47,13 @@ LONGEST = (
     "tests/test_cluster.py",
 )
 
-settings.register_profile("olmill", deadline=None)  # how long an example takes proves nothing
+# How long an example takes proves nothing.
+settings.register_profile("olmill", deadline=None, derandomize=True)
 settings.load_profile("olmill")
 if "OLMILL_FUZZ" in os.environ:
     settings.register_profile(
         "fuzz",
+        derandomize=False,
         max_examples=int(os.environ["OLMILL_FUZZ"]),
         suppress_health_check=[HealthCheck.too_slow],
     )

@@ -63,7 +63,7 @@ def faulty() -> Iterator[tuple[Faulty, RemoteStore]]:
     server = grpc.server(ThreadPoolExecutor(4), handlers=[handler])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    transport = GrpcTransport(f"grpc://127.0.0.1:{port}/i", Credentials("secret"), seconds=5.0)
+    transport = GrpcTransport(f"grpc://127.0.0.1:{port}/i", Credentials("secret"), seconds=60.0)
     backoff = Backoff(attempts=3, sleep=lambda _: None)
     with contextlib.closing(RemoteStore(RetryingTransport(transport, backoff))) as store:
         yield handler, store

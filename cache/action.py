@@ -29,6 +29,7 @@ BUILDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/+-]{0,99}", re.ASCII)
 METADATA = 9  # field of an ActionResult: its ExecutedActionMetadata
 _RUN_START, _RUN_END, _RUN_TIME = 7, 8, 12  # fields of that
 _NANOS = 10**9
+_SHORT = 512  # bytes of a message that is remembered with what it says
 _LONGEST_RUN = 10 * 366 * 86400  # seconds; what says more is no duration
 
 
@@ -179,7 +180,13 @@ def decode_result(data: bytes) -> ActionResult:
         InvalidPath: an output path is not canonical, is given twice, lies inside another one,
             differs from another one in case only, or is a symlink.
     """
-    fields = wire.parse(data)
+    return decode_fields(wire.parse(data))
+
+
+def decode_fields(
+    fields: wire.Fields, signatures: tuple[Signature, ...] = (), *, fetched: bool = False
+) -> ActionResult:
+    """Return what `decode_result` does, from the message's fields, with what came beside it."""
     exit_code = wire.integer(fields, 4)
     if exit_code != 0:
         raise CorruptBlob(f"the result of a failed action (exit code {exit_code})")
@@ -188,13 +195,25 @@ def decode_result(data: bytes) -> ActionResult:
     if not fields.keys().isdisjoint((10, 11, 12)):
         raise InvalidPath("an output is a symlink")
     outputs: dict[str, Digest] = {}
-    for file in map(wire.parse, wire.messages(fields, 2)):
-        path = wire.string(file, 1)
+    for message in wire.messages(fields, 2):
+        path, digest = (_known_output if len(message) <= _SHORT else _output)(message)
         if path in outputs:
             raise InvalidPath(f"output {path[:200]!r} is given twice")
-        outputs[path] = digests.decode(wire.message(file, 2))
-    _check_outputs(outputs)
-    return ActionResult(outputs, _seconds(fields))
+        outputs[path] = digest
+    _check_together(outputs)
+    return ActionResult(outputs, _seconds(fields), signatures, fetched)
+
+
+def _output(message: bytes) -> tuple[str, Digest]:
+    """Return path and digest in an untrusted `OutputFile` message."""
+    file = wire.parse(message)
+    path = wire.string(file, 1)
+    merkle.check_path(path)
+    return path, digests.decode(wire.message(file, 2))
+
+
+# Rows of a release that have the same weights follow each other.
+_known_output = lru_cache(maxsize=1 << 12)(_output)
 
 
 def _seconds(fields: wire.Fields) -> float | None:
@@ -219,6 +238,13 @@ def _nanos(fields: wire.Fields, number: int) -> int:
 
 
 def _check_outputs(outputs: Collection[str]) -> None:
+    """Refuse outputs whose paths are not canonical, and what `_check_together` refuses."""
+    for path in outputs:
+        merkle.check_path(path)
+    _check_together(outputs)
+
+
+def _check_together(outputs: Collection[str]) -> None:
     """Refuse outputs that could not all exist, each under its own name, on every file system.
 
     No outputs at all are refused, too: the empty message would be such a result, and a store
@@ -229,7 +255,6 @@ def _check_outputs(outputs: Collection[str]) -> None:
     spelled: dict[str, str] = {}  # outputs and directories, as a file system may fold them
     directories: set[str] = set()
     for path in outputs:
-        merkle.check_path(path)
         part = path
         while part and part not in directories:
             other = spelled.setdefault(_folded(part), part)

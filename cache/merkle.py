@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cache import digest as digests
@@ -33,6 +34,7 @@ class Tree:
     blobs: Mapping[Digest, bytes]
 
 
+@lru_cache(maxsize=1 << 12)  # a graph has few names, again and again
 def check_path(path: str) -> None:
     """Accept a canonical relative path: names joined by single slashes, and nothing clever.
 
@@ -145,13 +147,7 @@ def _directory(files: Mapping[str, Digest], directories: Mapping[str, Digest]) -
 
 def _node(name: str, digest: Digest) -> bytes:
     """Return a `FileNode` or a `DirectoryNode`, which are alike here."""
-    text, identity = name.encode(), digests.encode(digest)
-    return b"\n%b%b\x12%b%b" % (
-        wire.varint(len(text)),
-        text,
-        wire.varint(len(identity)),
-        identity,
-    )
+    return wire.field(1, name.encode()) + wire.field(2, digests.encode(digest))
 
 
 @dataclass(frozen=True, slots=True)

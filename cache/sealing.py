@@ -14,7 +14,6 @@ may add to the metadata, or lose of it, and the outputs are the same.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cache import wire
@@ -22,6 +21,7 @@ from cache.action import (
     METADATA,
     ActionResult,
     Signature,
+    decode_fields,
     decode_result,
     encode_result,
     encode_run,
@@ -66,9 +66,10 @@ def unseal(key: Digest, entry: bytes) -> ActionResult:
     message = entry[_SEAL_BYTES:]
     if entry[:_SEAL_BYTES] != _seal_of(key, message):
         raise CorruptBlob(f"result {key}: damaged, or another action's")
-    metadata = _decode(message)
+    fields = wire.parse(message)
+    metadata = _decode(fields)
     built = (_BUILT_TYPE, b"") in metadata
-    return replace(decode_result(message), signatures=_signatures(metadata), fetched=not built)
+    return decode_fields(fields, _signatures(metadata), fetched=not built)
 
 
 def unchecked(entry: bytes) -> ActionResult:
@@ -113,11 +114,12 @@ def unseal_message(key: Digest, message: bytes) -> ActionResult:
         CacheError: it has no checksum, or that of another action or other outputs, a signature
             that cannot be one, or is a message that `decode_result` refuses.
     """
-    result = decode_result(message)
-    metadata = _decode(message)
+    fields = wire.parse(message)
+    metadata = _decode(fields)
+    result = decode_fields(fields, _signatures(metadata), fetched=True)
     if (_SEAL_TYPE, _seal_of(key, encode_result(result))) not in metadata:
         raise CorruptBlob(f"result {key}: not sealed for this action")
-    return replace(result, signatures=_signatures(metadata), fetched=True)
+    return result
 
 
 def _seal_of(key: Digest, message: bytes) -> bytes:
@@ -134,8 +136,8 @@ def _metadata(result: ActionResult, entries: Iterable[tuple[bytes, bytes]]) -> b
     return wire.field(METADATA, fields) if fields else b""
 
 
-def _decode(message: bytes) -> list[tuple[bytes, bytes]]:
-    metadata = wire.parse(wire.message(wire.parse(message), METADATA))
+def _decode(fields: wire.Fields) -> list[tuple[bytes, bytes]]:
+    metadata = wire.parse(wire.message(fields, METADATA))
     values = map(wire.parse, wire.messages(metadata, _AUXILIARY))
     return [(wire.message(value, _TYPE), wire.message(value, _VALUE)) for value in values]
 

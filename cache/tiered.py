@@ -177,11 +177,11 @@ class TieredStore:
     def lookup(self, keys: Iterable[Digest]) -> dict[Digest, Found]:
         """Return what is known of actions, by key; no blob moves."""
         wanted = list(dict.fromkeys(keys))
-        found = {}
-        for key in wanted:
-            result = self.local.get_result(key)
-            if result is not None and self._believes(key, result):
-                found[key] = Found(result, local=True)
+        found = {
+            key: Found(result, local=True)
+            for key, result in self.local.get_results(wanted).items()
+            if self._believes(key, result)
+        }
         rest = [key for key in wanted if key not in found]
         asked = [key for key in rest if key not in self._known]
         if asked:
@@ -196,9 +196,10 @@ class TieredStore:
         wanted = list(dict.fromkeys(keys))
         nothing: dict[Digest, ActionResult] = {}
         remote = self._reading(lambda remote: remote.claims(wanted), nothing)
+        local = self.local.get_results(wanted)
         found = {}
         for key in wanted:
-            both = ((self.local.get_result(key), True), (remote.get(key), False))
+            both = ((local.get(key), True), (remote.get(key), False))
             found[key] = [
                 Claim(result, local, self.trust.judge(key, result))
                 for result, local in both

@@ -23,6 +23,8 @@ def varint(value: int) -> bytes:
     """Return an unsigned integer in base 128, least significant group first."""
     if value < 0x80:
         return _ONE_BYTE[value]
+    if value < 0x4000:
+        return b"%c%c" % (value & 0x7F | 0x80, value >> 7)
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -33,7 +35,10 @@ def varint(value: int) -> bytes:
 
 def field(number: int, payload: bytes) -> bytes:
     """Return a length-delimited field (bytes, string or message), present even if empty."""
-    return varint(number << 3 | _BYTES) + varint(len(payload)) + payload
+    tag, size = number << 3 | _BYTES, len(payload)
+    if tag < 0x80 and size < 0x80:
+        return b"%c%c%b" % (tag, size, payload)
+    return varint(tag) + varint(size) + payload
 
 
 def unsigned(number: int, value: int) -> bytes:
@@ -52,21 +57,31 @@ def parse(data: bytes) -> Fields:
     fields: Fields = {}
     position, end = 0, len(data)
     while position < end:
-        tag, position = _varint_at(data, position)
+        tag = data[position]
+        if tag < 0x80:
+            position += 1
+        else:
+            tag, position = _varint_at(data, position)
         number, wire_type = tag >> 3, tag & 7
         value: int | bytes
         if wire_type == _VARINT:
             value, position = _varint_at(data, position)
         else:
             if wire_type == _BYTES:
-                size, position = _varint_at(data, position)
+                if position < end and (size := data[position]) < 0x80:
+                    position += 1
+                else:
+                    size, position = _varint_at(data, position)
             else:
                 size = _FIXED_SIZES.get(wire_type, end)  # no group is in any message of the API
             value = data[position : position + size]
             position += size
         if position > end or not 0 < number <= _MAX_FIELD:
             raise _malformed()
-        fields.setdefault(number, []).append(value)
+        if number in fields:
+            fields[number].append(value)
+        else:
+            fields[number] = [value]
     return fields
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby, islice
 
 from cache.digest import Digest
 from tasks.errors import BuildError
-from tasks.keys import Keyed, Keys, OutputsOf, lookup, made
+from tasks.keys import Keyed, Keys, OutputsOf, lookup
 from tasks.node import Node, Selection, producers
 from tasks.workspace import Workspace, damaged, read_receipt, receipt_hash, source_outputs
 
@@ -158,10 +158,10 @@ def _check(
         return _Checked(Assessment(node, State.BROKEN, str(error)))
     if rebuild is not None:
         return _Checked(Assessment(node, State.STALE, rebuild, keyed))
-    receipt = read_receipt(workspace, node.name)
     last = recorded if recorded and recorded.key == keyed.key.hash else None
     believed = last is not None and workspace.shared.trust.still_believes(last.vouchers)
-    if last and believed and receipt is not None and last.receipt == receipt_hash(receipt):
+    receipt = read_receipt(workspace, node.name) if believed else None
+    if last and receipt is not None and last.receipt == receipt_hash(receipt):
         elsewhere = not last.here and not wanted
         wrong = [] if elsewhere else damaged(workspace, node, receipt)
         if not wrong:
@@ -188,10 +188,11 @@ def _looked_up(workspace: Workspace, checked: Iterable[_Checked]) -> dict[str, A
     found = {}
     for one in checked:
         assessed = one.assessed
-        if one.lookup and assessed.keyed and (result := results.get(assessed.keyed.key)):
-            state = State.CACHED if result.local else State.REMOTE
-            outputs, ran = made(result.result), result.result.seconds
-            assessed = replace(assessed, state=state, outputs=outputs, ran=ran)
+        keyed = assessed.keyed if one.lookup else None
+        if keyed and (known := results.get(keyed.key)):
+            state = State.CACHED if known.local else State.REMOTE
+            ran = known.result.seconds
+            assessed = Assessment(assessed.node, state, assessed.reason, keyed, known.outputs, ran)
         found[assessed.node.name] = assessed
     return found
 

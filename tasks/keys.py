@@ -15,7 +15,6 @@ from functools import lru_cache
 from cache import merkle
 from cache.action import Action, ActionResult, EncodedAction, encode
 from cache.digest import Digest, of_bytes
-from cache.tiered import Found
 from tasks.errors import BuildError
 from tasks.fingerprint import Code, Sources, closure
 from tasks.node import Node, Selection, canonical_json
@@ -34,6 +33,8 @@ ENVIRONMENT = (
     ("PYTHONPATH", CODE),
 )
 
+
+_REMEMBERED = 256  # selections, of the nodes that were keyed last
 
 # What the producer of a selection makes, by path; of a source, at least what is selected.
 OutputsOf = Callable[[Selection], Mapping[str, Digest]]
@@ -70,12 +71,13 @@ class Keyed:
     @property
     def action(self) -> EncodedAction:
         """The Action and all messages below it, made anew each time."""
-        return _encoded(self.node, self.inputs, self.code, self.code_tree)
+        parts = map(_parts, self.node.inputs, self.given)
+        return _encoded(self.node, self.given, parts, self.code, self.code_tree)
 
     @property
     def messages(self) -> Mapping[Digest, bytes]:
         """Blobs that say what the key stands for: the Action, its Command, directories, parameters."""
-        texts = (self.node.params.encode(), tools_json(self.node, self.code))
+        texts = (self.node.params.encode(), tools_json(self.node, self.code).encode())
         return {**self.action.blobs, **{of_bytes(text): text for text in texts}}
 
 
@@ -85,6 +87,7 @@ class Keys:
     def __init__(self, workspace: Workspace) -> None:
         self._sources = Sources(workspace.code_root, workspace.store.stat)
         self._code: dict[str, tuple[Code, merkle.Tree]] = {}
+        self._selected: dict[_Selected, tuple[Mapping[str, Digest], _Parts]] = {}
 
     def code(self, action: str) -> Code:
         """Code of an action module, as its key sees it."""
@@ -101,8 +104,20 @@ class Keys:
         """
         given = tuple(map(outputs_of, node.inputs))
         code, tree = self._code_tree(node.action)
-        key = _encoded(node, _inputs(node, given), code, tree).key
+        parts = map(self._parts, node.inputs, given)
+        key = _encoded(node, given, parts, code, tree).key
         return Keyed(node, key, given, code, tree)
+
+    def _parts(self, selection: Selection, outputs: Mapping[str, Digest]) -> _Parts:
+        """Return what `_parts` does; nodes that read the same of the same follow each other."""
+        selected = (id(outputs), selection.patterns, selection.into)
+        known = self._selected.get(selected)
+        if known is None:
+            if len(self._selected) >= _REMEMBERED:
+                self._selected.clear()
+            # With the outputs themselves, so that no others have their identity meanwhile.
+            known = self._selected[selected] = (outputs, _parts(selection, outputs))
+        return known[1]
 
     def _code_tree(self, action: str) -> tuple[Code, merkle.Tree]:
         if action not in self._code:
@@ -112,39 +127,101 @@ class Keys:
 
 
 def _inputs(node: Node, given: Iterable[Mapping[str, Digest]]) -> dict[str, Input]:
-    """Return what a node selects of what there is; raises BuildError if two claim one path."""
-    inputs: dict[str, Input] = {}
+    """Return what a node selects of what there is."""
+    return {
+        place: Input(selection.producer, path, digest)
+        for selection, outputs in zip(node.inputs, given, strict=True)
+        for path, digest in outputs.items()
+        if (place := selection.place(path)) is not None
+    }
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # told apart by identity, which is quick
+class _Files:
+    """Files that a selection puts into one directory, by their paths in that."""
+
+    digests: Mapping[str, Digest]
+
+
+_Parts = Mapping[str, _Files]  # by the name of a directory in `inputs/`; "" is that itself
+_Selected = tuple[int, tuple[str, ...], str]  # identity of outputs, and what is selected of them
+
+
+class _ClaimedTwiceError(Exception):
+    """Two selections give a node the same path."""
+
+
+def _parts(selection: Selection, outputs: Mapping[str, Digest]) -> _Parts:
+    """Return what a selection puts where, of what there is."""
+    found: dict[str, dict[str, Digest]] = {}
+    for path, digest in outputs.items():
+        place = selection.place(path)
+        if place is not None:
+            directory, slash, below = place.partition("/")
+            found.setdefault(directory if slash else "", {})[below or place] = digest
+    return {directory: _Files(digests) for directory, digests in found.items()}
+
+
+def _together(several: Iterable[_Files]) -> dict[str, Digest]:
+    found: dict[str, Digest] = {}
+    for one in several:
+        if not found.keys().isdisjoint(one.digests):
+            raise _ClaimedTwiceError
+        found.update(one.digests)
+    return found
+
+
+@lru_cache(maxsize=256)
+def _tree(several: tuple[_Files, ...]) -> merkle.Tree:
+    """Return the tree of a directory; rows that follow each other have the same weights."""
+    return merkle.tree(_together(several))
+
+
+def _input_tree(parts: Iterable[_Parts]) -> merkle.Tree | None:
+    """Return the tree of `inputs/`, None if there are none."""
+    several: dict[str, tuple[_Files, ...]] = {}
+    for selected in parts:
+        for directory, files in selected.items():
+            several[directory] = (*several.get(directory, ()), files)
+    if not several:
+        return None
+    top = _together(several.pop("", ()))
+    trees = {name: _tree(those) for name, those in several.items()}
+    if not top.keys().isdisjoint(trees):
+        raise _ClaimedTwiceError
+    return merkle.tree({**top, **trees})
+
+
+def _claimed_twice(node: Node, given: Iterable[Mapping[str, Digest]]) -> BuildError:
+    """Return the error of two selections that give a node the same path, or a path in that."""
+    claimed: dict[str, str] = {}
     for selection, outputs in zip(node.inputs, given, strict=True):
-        for path, digest in outputs.items():
-            place = selection.place(path)
-            if place is None:
-                continue
-            if place in inputs:
-                raise BuildError(
-                    f"{node.name}: {selection.producer} and {inputs[place].producer} "
-                    f"both give it {place}"
-                )
-            inputs[place] = Input(selection.producer, path, digest)
-    return inputs
+        for place in filter(None, map(selection.place, outputs)):
+            if place in claimed:
+                both = f"{selection.producer} and {claimed[place]}"
+                return BuildError(f"{node.name}: {both} both give it {place}")
+            claimed[place] = selection.producer
+    return BuildError(f"{node.name}: one name is a file and a directory of what it reads")
 
 
 def _encoded(
-    node: Node, inputs: Mapping[str, Input], code: Code, tree: merkle.Tree
+    node: Node,
+    given: Iterable[Mapping[str, Digest]],
+    parts: Iterable[_Parts],
+    code: Code,
+    code_tree: merkle.Tree,
 ) -> EncodedAction:
     entries: dict[str, Digest | merkle.Tree] = {
-        PARAMS: of_bytes(node.params.encode()),
-        TOOLS: of_bytes(tools_json(node, code)),
-        CODE: tree,
+        PARAMS: _digest(node.params),
+        TOOLS: _digest(tools_json(node, code)),
+        CODE: code_tree,
     }
-    directories: dict[str, list[tuple[str, Digest]]] = {}
-    for place, found in inputs.items():
-        directory, _, path = place.partition("/")
-        if path:
-            directories.setdefault(directory, []).append((path, found.digest))
-        else:
-            entries[f"{INPUTS}/{place}"] = found.digest
-    for directory, files in directories.items():
-        entries[f"{INPUTS}/{directory}"] = _tree(tuple(files))
+    try:
+        inputs = _input_tree(parts)
+    except _ClaimedTwiceError:
+        raise _claimed_twice(node, given) from None
+    if inputs is not None:
+        entries[INPUTS] = inputs
     action = Action(
         arguments=("python", "-m", node.action.rpartition(".")[0], node.action),
         input_root=merkle.tree(entries),
@@ -157,12 +234,12 @@ def _encoded(
 
 
 @lru_cache(maxsize=256)
-def _tree(files: tuple[tuple[str, Digest], ...]) -> merkle.Tree:
-    """Return the tree of some files; rows that follow each other have the same weights."""
-    return merkle.tree(dict(files))
+def _digest(text: str) -> Digest:
+    """Return the digest of a text that many nodes have."""
+    return of_bytes(text.encode())
 
 
-def tools_json(node: Node, code: Code) -> bytes:
+def tools_json(node: Node, code: Code) -> str:
     """Return the file that tells a worker which versions of which tools an action has."""
     return _tools_json(tuple(code.tools.items()), node.programs)
 
@@ -170,20 +247,28 @@ def tools_json(node: Node, code: Code) -> bytes:
 @lru_cache(maxsize=256)
 def _tools_json(
     packages: tuple[tuple[str, str], ...], programs: tuple[tuple[str, str], ...]
-) -> bytes:
-    return canonical_json({"packages": dict(packages), "programs": dict(programs)}).encode()
+) -> str:
+    return canonical_json({"packages": dict(packages), "programs": dict(programs)})
 
 
-def lookup(workspace: Workspace, keys: Iterable[Digest]) -> dict[Digest, Found]:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The result of an action, whether all its blobs are here, and the outputs as `made` has them."""
+
+    result: ActionResult
+    local: bool
+    outputs: Mapping[str, Digest]
+
+
+def lookup(workspace: Workspace, keys: Iterable[Digest]) -> dict[Digest, Known]:
     """Return what the stores know of actions, by key, where it is what an action of ours makes."""
-    found = workspace.shared.lookup(keys)
-    for key, one in list(found.items()):
+    known = {}
+    for key, found in workspace.shared.lookup(keys).items():
         try:
-            made(one.result)
+            known[key] = Known(found.result, found.local, made(found.result))
         except BuildError as error:
             workspace.shared.warn(f"result {key.hash}: {error}")
-            del found[key]
-    return found
+    return known
 
 
 def made(result: ActionResult) -> Mapping[str, Digest]:
@@ -191,13 +276,15 @@ def made(result: ActionResult) -> Mapping[str, Digest]:
 
     Raises BuildError for an output outside it, which no action of ours makes.
     """
-    prefix = f"{OUTPUTS}/"
-    for path in result.outputs:
-        if not path.startswith(prefix):
-            raise BuildError(f"an output {path!r} is outside {prefix}", "rebuild with -a")
-    return {
-        sys.intern(path.removeprefix(prefix)): digest for path, digest in result.outputs.items()
-    }
+    return {_below(path): digest for path, digest in result.outputs.items()}
+
+
+@lru_cache(maxsize=1024)
+def _below(path: str) -> str:
+    directory, _, below = path.partition("/")
+    if directory != OUTPUTS or not below:
+        raise BuildError(f"an output {path!r} is outside {OUTPUTS}/", "rebuild with -a")
+    return sys.intern(below)
 
 
 def fields(keyed: Keyed) -> dict[str, str]:

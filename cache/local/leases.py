@@ -57,8 +57,8 @@ class Leases:
                 held.callback(self._end, path)
             yield
 
-    def name(self, hashes: Iterable[str]) -> bool:
-        """Keep blobs and results from being collected; return whether one was not kept so far.
+    def name(self, hashes: Iterable[str]) -> frozenset[str]:
+        """Keep blobs and results from being collected; return those that were not kept so far.
 
         hashes: their sha256, in hexadecimal. Without a lease nothing happens.
 
@@ -66,7 +66,7 @@ class Leases:
             StoreUnavailable: the disk refuses.
         """
         if self._file is None:
-            return False
+            return frozenset()
         new = [name for name in hashes if name not in self._named]
         if new:
             try:
@@ -76,7 +76,7 @@ class Leases:
             except OSError as error:
                 raise unavailable(error, self._layout.leases) from error
             self._named.update(new)
-        return bool(new)
+        return frozenset(new)
 
     def _end(self, path: str) -> None:
         self._file = None

@@ -54,26 +54,17 @@ class LocalStore:
 
     def missing(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return those of the digests whose blobs the store does not hold intact."""
+        self._layout.sweep_once()
         wanted = set(digests)
         self._lease.name(digest.hash for digest in wanted)
-        return {digest for digest in wanted if not self.contains(digest)}
+        return {digest for digest in wanted if not self._holds(digest)}
 
     def contains(self, digest: Digest) -> bool:
         """Return whether the blob is here, intact; a corrupt one is moved out of the CAS.
 
         The content is read only if the stat cache cannot vouch for it.
         """
-        self._layout.sweep_once()
-        self._lease.name((digest.hash,))
-        path = self._layout.blob(digest)
-        try:
-            if self.stat.matches(path, digest):
-                return True
-            if os.path.lexists(path):
-                self._evict(digest)
-        except OSError as error:
-            raise unavailable(error, path) from error
-        return False
+        return not self.missing((digest,))
 
     def recheck(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return what `missing` does, from reading the blobs again."""
@@ -212,25 +203,26 @@ class LocalStore:
 
     def get_result(self, key: Digest) -> ActionResult | None:
         """Return the result of an action, or None if there is no complete one."""
+        return self.get_results([key]).get(key)
+
+    def get_results(self, keys: Iterable[Digest]) -> dict[Digest, ActionResult]:
+        """Return the complete results of actions by key; a blob that several name is looked at once."""
         self._layout.sweep_once()
-        used = self._lease.name((key.hash,))
-        path = self._layout.result(key)
-        try:
-            entry = copying.read(path, 0, _MAX_RESULT_BYTES)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise unavailable(error, path) from error
-        try:
-            result = None if entry is None else sealing.unseal(key, entry)
-        except CacheError:
-            return None
-        if result is None or self.missing(result.outputs.values()):
-            return None
-        if used:  # in a build: what has not been used for longest is collected first
-            with contextlib.suppress(OSError):
-                os.utime(path)
-        return result
+        wanted = list(keys)
+        used = self._lease.name(key.hash for key in wanted)
+        found = {key: result for key in wanted if (result := self._entry(key)) is not None}
+        named = (digest for result in found.values() for digest in result.outputs.values())
+        if missing := self.missing(named):
+            found = {
+                key: result
+                for key, result in found.items()
+                if missing.isdisjoint(result.outputs.values())
+            }
+        for key in found if used else ():
+            if key.hash in used:  # what has not been used for longest is collected first
+                with contextlib.suppress(OSError):
+                    os.utime(self._layout.result(key))
+        return found
 
     def put_result(self, key: Digest, result: ActionResult) -> None:
         """Remember the result of an action, durably; MissingBlob if an output's blob is missing.
@@ -284,6 +276,32 @@ class LocalStore:
             with self._layout.writing():
                 path = held.enter_context(guarded.scratch(self._layout.temporaries))
             yield Path(path)
+
+    def _entry(self, key: Digest) -> ActionResult | None:
+        """Return what the entry of an action says, None without one that can be used."""
+        path = self._layout.result(key)
+        try:
+            entry = copying.read(path, 0, _MAX_RESULT_BYTES)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise unavailable(error, path) from error
+        try:
+            return None if entry is None else sealing.unseal(key, entry)
+        except CacheError:
+            return None
+
+    def _holds(self, digest: Digest) -> bool:
+        """Return whether a blob is here, intact; a corrupt one is moved out of the CAS."""
+        path = self._layout.blob(digest)
+        try:
+            if self.stat.matches(path, digest):
+                return True
+            if os.path.lexists(path):
+                self._evict(digest)
+        except OSError as error:
+            raise unavailable(error, path) from error
+        return False
 
     def _movable(self, status: os.stat_result) -> bool:
         """Return whether a file may become a blob: nobody else has it or can come to have it."""

@@ -78,6 +78,28 @@ def test_two_inputs_of_one_place_are_refused(project: Project) -> None:
         keyed(project, {}, {"p": {"x": ONE}, "q": {"x": TWO}})
 
 
+def test_a_name_that_is_a_file_and_a_directory_is_refused(project: Project) -> None:
+    top = replace(keyed(project, {}, {}).node, inputs=(Selection("q", ("*",)),))
+    node = replace(top, inputs=(*top.inputs, Selection("p", ("*",), "in")))
+    store = TieredStore(LocalStore(project.cache))
+    keys = session(project.root, graph([]), store, code_root=project.root).keys
+    with pytest.raises(BuildError, match="step:n: one name is a file and a directory"):
+        keys.keyed(node, lambda selection: {"in" if selection.into == "" else "x": ONE})
+
+
+def test_nodes_that_read_of_the_same_outputs_have_keys_of_their_own(project: Project) -> None:
+    store = TieredStore(LocalStore(project.cache))
+    keys = session(project.root, graph([]), store, code_root=project.root).keys
+    outputs = {"x": ONE, "y": TWO}
+    node = keyed(project, {}, {}).node
+    selections = [Selection("p", patterns, "in") for patterns in (("*",), ("x",), ("y",))]
+    selections.append(Selection("p", ("x",)))
+    nodes = [replace(node, inputs=(selection,)) for selection in selections]
+    together = [keys.keyed(one, lambda _: outputs).key for one in nodes]
+    assert len(set(together)) == len(nodes)
+    assert together == [keys.keyed(one, lambda _: dict(outputs)).key for one in nodes]
+
+
 def test_fields_name_every_part(project: Project) -> None:
     assert fields(keyed(project, {"text": "a", "keep": 2}, {"p": {"x": ONE}})).keys() == {
         "action",

@@ -76,9 +76,12 @@ def test_a_result_that_a_build_finds_is_used(store: LocalStore) -> None:
     key = made(store, "a", 100, b"a")
     assert LocalStore(store.root).get_result(key) is not None
     assert result_file(store.root, key).stat().st_mtime_ns == NOW_NS - 100 * DAY_NS
+    lacking = made(store, "lacking", 100, b"lacking")
+    blob_file(store.root, digests.of_bytes(b"lacking")).unlink()
     with store.lease():
-        assert store.get_result(key) is not None
+        assert store.get_results([lacking, key]).keys() == {key}
     assert result_file(store.root, key).stat().st_mtime_ns != NOW_NS - 100 * DAY_NS
+    assert result_file(store.root, lacking).stat().st_mtime_ns == NOW_NS - 100 * DAY_NS
 
 
 def test_without_limits_only_what_is_of_no_use_goes(store: LocalStore) -> None:

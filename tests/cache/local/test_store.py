@@ -249,6 +249,33 @@ def test_no_flipped_bit_makes_another_result(store: LocalStore, position: int) -
     assert store.get_result(KEY) is None
 
 
+def test_a_blob_of_several_results_is_looked_at_once(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, own = store.write(b"shared"), store.write(b"own")
+    results = {KEY: ActionResult({"a": shared}), own: ActionResult({"a": shared, "b": own})}
+    for key, result in results.items():
+        store.put_result(key, result)
+    looked = []
+    matches = store.stat.matches
+    monkeypatch.setattr(
+        store.stat, "matches", lambda path, digest: looked.append(digest) or matches(path, digest)
+    )
+    assert store.get_results([KEY, shared, own]) == results
+    assert sorted(looked) == sorted([shared, own])
+
+
+def test_results_that_lack_a_blob_are_none_and_others_are(store: LocalStore) -> None:
+    shared, own = store.write(b"shared"), store.write(b"own")
+    results = {shared: ActionResult({"a": shared}), own: ActionResult({"a": shared, "b": own})}
+    for key, result in results.items():
+        store.put_result(key, result)
+    overwrite(blob_file(store.root, own), b"OWN")
+    assert store.get_results(results) == {shared: results[shared]}
+    overwrite(blob_file(store.root, shared), b"other!")
+    assert store.get_results(results) == {}
+
+
 def test_the_lock_of_an_action_excludes_others(store: LocalStore) -> None:
     other = digests.of_bytes(b"other")
     order: list[str] = []

@@ -64,14 +64,26 @@ def statement(key: Digest, result: ActionResult, builder: str) -> bytes:
 
 def verifies(key: Digest, result: ActionResult, signature: Signature) -> bool:
     """Return whether a signature is one of its signer for this action, result and builder."""
+    try:
+        signed = statement(key, result, signature.builder)
+    except CacheError:
+        return False
+    return is_of(signature.signer, signature.value, signed)
+
+
+def is_of(public: bytes, signature: bytes, data: bytes) -> bool:
+    """Return whether a signature over `data` is one of a public key.
+
+    Raises:
+        CacheError: there is no package that verifies it.
+    """
     require()
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415  (not on a no-op)
     from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
 
     try:
-        public = ed25519.Ed25519PublicKey.from_public_bytes(signature.signer)
-        public.verify(signature.value, statement(key, result, signature.builder))
-    except (InvalidSignature, ValueError, CacheError):
+        ed25519.Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
+    except (InvalidSignature, ValueError):
         return False
     return True
 

@@ -12,6 +12,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from cache import signing
+from tasks.releasing.envelope import sealed
+from tests.cache.signers import SEED, signer
 from tests.clone import Clone, clone
 from tests.first_build import FirstBuild
 from tests.tasks.writable_hub import READER, WRITER, Repository, WritableHub, writable
@@ -222,8 +225,11 @@ Publish = Callable[..., CompletedProcess[str]]
 def publishing(project: Clone, hub: WritableHub, home: Path) -> Publish:
     """Return `doit publish` against the Hub of the test, with a token or without."""
 
-    def run(*arguments: str, token: str = WRITER, code: int = 0) -> CompletedProcess[str]:
+    def run(
+        *arguments: str, token: str = WRITER, code: int = 0, **more: str
+    ) -> CompletedProcess[str]:
         environment = {
+            **more,
             "HF_ENDPOINT": hub.endpoint,
             "HF_HOME": str(home),
             "HF_TOKEN": token,
@@ -301,6 +307,38 @@ def test_publishing_is_one_commit_of_what_changed(
         (downloaded / name).parent.mkdir(parents=True, exist_ok=True)
         (downloaded / name).write_bytes(data)
     check(released, str(downloaded))
+
+
+def test_what_is_published_is_signed_by_who_has_a_key(
+    released: Clone, hub: WritableHub, publish: Publish, tmp_path: Path
+) -> None:
+    """And dist/ is the same with a key and without."""
+    ci = signer("ci")
+    trust = {"OLMILL_TRUSTED_KEYS": f"ci={signing.write_public(ci.public)}"}
+    key = {"OLMILL_SIGNING_KEY": base64.b64encode(SEED).decode()}
+    envelope = f"provenance/{NAME}.intoto.jsonl"
+
+    told = publish("--push", code=3, **trust).stderr
+    assert "what is published would not be believed without a signature" in told
+    publish("--push", **trust, **key)
+    files = hub.repositories[REPO].files
+    assert files.keys() - repository_of(released).keys() == {envelope, ".gitattributes"}
+    assert files[envelope] == sealed(files[f"provenance/{NAME}.json"], ci)
+    assert publish("--push", **trust, **key).stdout == f"{REPO}\n  nothing to do\n"
+    shown = publish(**trust)  # who has no key sees the rest
+    assert shown.stdout == f"{REPO}\n  nothing to do\n"
+    assert "signatures are not shown: OLMILL_SIGNING_KEY is no trusted key" in shown.stderr
+
+    downloaded = tmp_path / "downloaded"
+    for name, data in files.items():
+        (downloaded / name).parent.mkdir(parents=True, exist_ok=True)
+        (downloaded / name).write_bytes(data)
+    reader = Clone(released.root, released.cache, trust)
+    assert check(reader, str(downloaded)).endswith(", signed by ci\n")
+    (downloaded / envelope).unlink()
+    assert "it is not signed, and only what ci signed" in check(reader, str(downloaded), code=1)
+
+    assert publish().stdout.splitlines()[1].split()[:2] == ["delete", envelope]  # nobody's any more
 
 
 def test_what_is_not_right_is_not_published(

@@ -15,13 +15,15 @@ from tasks.commands.node_command import JSON, NodeCommand
 from tasks.commands.verify import row_mistakes, rows_of
 from tasks.configuration.publication import Publication
 from tasks.configuration.release import Row
+from tasks.configuration.trust import SIGNING_KEY
 from tasks.display.amounts import size_text
 from tasks.errors import BuildError
 from tasks.graph import message
 from tasks.plan import package_of
-from tasks.releasing.repository_layout import files_of, is_owned
+from tasks.releasing.repository_layout import files_of, is_envelope, is_owned
 from tasks.report.gather import cells
 from tasks.session import Session
+from tasks.workspace import scratch
 
 if TYPE_CHECKING:
     from tasks.releasing.repository import Change
@@ -47,6 +49,9 @@ class Publish(NodeCommand):
         publication = session.matrix.publication if session.matrix else None
         if publication is None:
             raise InvalidCommand("the matrix has no [publish]\nhint: docs/ci.md has an example")
+        unbelieved = session.workspace.shared.trust.why_unbelieved()
+        if unbelieved is not None and push:
+            raise InvalidCommand(f"what is published {unbelieved}\nhint: {unbelieved.hint}")
         repositories = _repositories(session, publication, rows_of(session, pos_args))
         rows = [row for found in repositories.values() for row in found]
         self._decided(session, [package_of(row) for row in rows])
@@ -55,16 +60,20 @@ class Publish(NodeCommand):
             sys.stderr.write("refused, and nothing was sent:\n" + "".join(refused))
             return 1
         try:
-            changes = look(session, repositories)
-            if as_json:
-                print(json.dumps([described(found) for found in changes], indent=2))
-            else:
-                print("\n".join(line for found in changes for line in shown(found, publication)))
-            if push:
-                return send(session, publication, repositories, changes)
+            with scratch(session.workspace) as envelopes:
+                changes = look(session, repositories, envelopes)
+                if as_json:
+                    print(json.dumps([described(found) for found in changes], indent=2))
+                else:
+                    lines = [line for found in changes for line in shown(found, publication)]
+                    print("\n".join(lines))
+                if push:
+                    return send(session, publication, repositories, changes)
         except BuildError as error:
             sys.stderr.write(f"error: {message(error)}\n")
             return 1
+        if unbelieved is not None:
+            sys.stderr.write(f"signatures are not shown: {SIGNING_KEY} is no trusted key\n")
         if any(changes):
             sys.stderr.write("nothing was sent: doit publish --push sends it\n")
         return 0
@@ -108,22 +117,29 @@ def refusals(session: Session, publication: Publication, rows: Iterable[Row]) ->
     return refused
 
 
-def look(session: Session, repositories: Mapping[str, list[Row]]) -> list[Change]:
-    """Ask the Hub what would have to change.
+def look(session: Session, repositories: Mapping[str, list[Row]], envelopes: Path) -> list[Change]:
+    """Ask the Hub what would have to change; signed statements are written into `envelopes`.
 
-    Raises BuildError if it cannot be reached, or refuses.
+    Who cannot sign leaves those there as they are.
+
+    Raises BuildError if the Hub cannot be reached, or refuses.
     """
     from tasks.releasing import repository  # noqa: PLC0415  (loads the Hub's client)
 
-    stat = session.workspace.store.stat
+    stat, trust = session.workspace.store.stat, session.workspace.shared.trust
+    signs = trust.why_unbelieved() is None
 
     def sha256_of(path: Path) -> str:
         return stat.digest(path).hash
 
-    return [
-        repository.change(repository.look(name), files_of(session, rows), is_owned, sha256_of)
-        for name, rows in repositories.items()
-    ]
+    def owned(path: str) -> bool:
+        return is_owned(path) and (signs or not is_envelope(path))
+
+    changes = []
+    for name, rows in repositories.items():
+        files = files_of(session, rows, trust.signer if signs else None, envelopes)
+        changes.append(repository.change(repository.look(name), files, owned, sha256_of))
+    return changes
 
 
 def send(

@@ -26,6 +26,7 @@ from tasks.errors import BuildError
 from tasks.graph import message
 from tasks.node import Node
 from tasks.plan import DIST, PACKAGE, package_of
+from tasks.releasing.envelope import beside, signers
 from tasks.releasing.provenance import place, statement
 from tasks.releasing.statement import Statement, changes, differences, in_directory, read, unstated
 from tasks.run import Run
@@ -70,7 +71,8 @@ class Verify(NodeCommand):
                 raise InvalidCommand(
                     f"{name} is no directory\nhint: name a row, or where files are"
                 )
-        wrong = sum(check_directory(root) for root in directories)
+        keys = session.workspace.shared.trust.keys
+        wrong = sum(check_directory(root, keys) for root in directories)
         if names or not directories:
             rows = rows_of(session, names)
             self._decided(session, [package_of(row) for row in rows])
@@ -160,8 +162,11 @@ def trusted_text(trust: Trust) -> str:
     return f"only what is built here or signed by {', '.join(sorted(trust.keys))} is believed"
 
 
-def check_directory(root: Path) -> int:
-    """Hold every file of a release in a directory against its statements; return what is wrong."""
+def check_directory(root: Path, keys: Mapping[str, bytes]) -> int:
+    """Hold every file of a release in a directory against its statements; return what is wrong.
+
+    With trusted keys, public ones by name, one of them has to have signed each statement.
+    """
     wrong, stated = 0, set[Path]()
     try:
         paths = in_directory(root)
@@ -175,17 +180,38 @@ def check_directory(root: Path) -> int:
         return known[path]
 
     for path in paths:
+        stated.add(beside(path))
         try:
             given = read(path)
             mistakes, files = differences(root, given, sha256_of)
+            unsigned, signed = _signers(path, given, keys)
         except (BuildError, CacheError, OSError) as error:
             wrong += _tell(str(path), [message(error)], "")
             continue
         stated.update(files)
-        wrong += _tell(str(path), mistakes, _held(given))
+        held = ", ".join(filter(None, (_held(given), signed)))
+        wrong += _tell(str(path), unsigned + mistakes, held)
     for name in unstated(root, stated):
         wrong += _tell(str(root / name), ["no provenance names it"], "")
     return wrong
+
+
+def _signers(path: Path, given: Statement, keys: Mapping[str, bytes]) -> tuple[list[str], str]:
+    """Return what is wrong with the envelope of a statement, and whose signature is in it."""
+    place = beside(path)
+    only = f"and only what {' or '.join(sorted(keys))} signed is believed"
+    try:
+        names = signers(place.read_bytes(), given.text.encode(), keys)
+    except FileNotFoundError:
+        hint = (
+            "hint: what is built here is checked by `doit verify --provenance` without a directory"
+        )
+        return [f"it is not signed, {only}\n{hint}"] if keys else [], ""
+    except BuildError as error:
+        return [f"{place.name}: {error}"], ""
+    if keys and not names:
+        return [f"{place.name}: it is signed by no trusted key, {only}"], ""
+    return [], f"signed by {' and '.join(names)}" if names else ""
 
 
 def _package(session: Session, row: Row) -> Node:

@@ -66,7 +66,7 @@ def read(path: Path) -> Statement:
     Raises BuildError for a file that is none, or that of another library, saying what is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()
         value = json.loads(text)
         types = (value["_type"], value["predicateType"])
         definition = value["predicate"]["buildDefinition"]

@@ -14,9 +14,13 @@ from cache.tiered import Claim
 from cache.trust import Judgement, Trust, Verdict
 from tasks.commands.verify import builders, check_directory
 from tasks.errors import BuildError
+from tasks.releasing.envelope import beside, sealed
 from tasks.releasing.provenance import BUILD_TYPE, PREDICATE, STATEMENT
 from tasks.releasing.statement import changes, differences, in_directory, read
+from tests.cache.signers import another
 
+CI = another("ci")
+KEYS = {"ci": CI.public, "old": another("old").public}
 FILES = {
     "m-q-ctx1-MLC/mlc-chat-config.json": b"{}",
     "m-q-ctx1-MLC/params_shard_0.bin": b"weights",
@@ -70,7 +74,7 @@ def repository(dist: Path) -> Path:
 
 @pytest.mark.parametrize("layout", ["dist", "repository"])
 def test_a_release_as_it_was_made(layout: str, request: pytest.FixtureRequest) -> None:
-    assert check_directory(request.getfixturevalue(layout)) == 0
+    assert check_directory(request.getfixturevalue(layout), {}) == 0
 
 
 @pytest.mark.parametrize("layout", ["dist", "repository"])
@@ -83,10 +87,10 @@ def test_a_file_that_is_another_or_gone(
         name = name.removeprefix("m-q-ctx1-MLC/")
     if name != "mlc-chat-config.json":  # without it, it is no repository
         (root / name).unlink()
-        assert check_directory(root) > 0
+        assert check_directory(root, {}) > 0
         assert f"{name} is missing" in capsys.readouterr().out
     (root / name).write_bytes(b"other")
-    assert check_directory(root) == 1
+    assert check_directory(root, {}) == 1
     shown = capsys.readouterr().out
     assert f"  {name} is another file: sha256 {hashlib.sha256(b'other').hexdigest()[:16]}…" in shown
 
@@ -97,7 +101,7 @@ def test_a_file_that_no_provenance_names(dist: Path, capsys: pytest.CaptureFixtu
     (dist / "LICENSE.so").write_bytes(b"?")
     (dist / "links").symlink_to(dist.parent)
     (dist / "leads").symlink_to("nowhere")
-    assert check_directory(dist) == 4
+    assert check_directory(dist, {}) == 4
     told = capsys.readouterr().out
     for name in ("libs/another.so", "LICENSE.so", "links", "leads"):
         assert f"{name}\n  no provenance names it" in told
@@ -141,14 +145,41 @@ def test_what_is_no_statement(dist: Path, wrong: Any, capsys: pytest.CaptureFixt
     path.write_bytes(wrong if isinstance(wrong, bytes) else json.dumps(wrong).encode())
     with pytest.raises(BuildError, match=r"m-q-ctx1-t\.json"):
         read(path)
-    assert check_directory(dist) > 0
+    assert check_directory(dist, {}) > 0
     assert "Traceback" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("layout", ["dist", "repository"])
+def test_a_signed_release(
+    layout: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = request.getfixturevalue(layout)
+    (path,) = in_directory(root)
+    assert check_directory(root, KEYS) == 1
+    told = capsys.readouterr().out
+    assert "  it is not signed, and only what ci or old signed is believed\n  hint: what" in told
+    envelope = beside(path)
+    envelope.write_bytes(sealed(path.read_bytes(), CI))
+    assert check_directory(root, KEYS) == 0
+    assert capsys.readouterr().out.endswith(": 4 files, 1 actions, signed by ci\n")
+    assert check_directory(root, {}) == 0  # nobody says whose signature it has to be
+    assert check_directory(root, {"old": KEYS["old"]}) == 1
+    told = capsys.readouterr().out
+    assert "m-q-ctx1-t.intoto.jsonl: it is signed by no trusted key, and only what old" in told
+
+    path.write_bytes(path.read_bytes().replace(b"compile:m", b"compile:n"))
+    for keys in (KEYS, {}):
+        assert check_directory(root, keys) == 1
+        assert "m-q-ctx1-t.intoto.jsonl: it is the envelope of another" in capsys.readouterr().out
+    envelope.rename(envelope.with_name("other.intoto.jsonl"))
+    assert check_directory(root, {}) == 1
+    assert "other.intoto.jsonl\n  no provenance names it" in capsys.readouterr().out
 
 
 def test_a_statement_of_another_library(dist: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (path,) = in_directory(dist)
     shutil.copy(path, path.with_name("m-q-ctx2-t.json"))
-    assert check_directory(dist) == 1
+    assert check_directory(dist, {}) == 1
     told = "ctx2-t.json is the provenance of another library, m-q-ctx1-t\n"
     assert told in capsys.readouterr().out
 
@@ -158,7 +189,7 @@ def test_names_that_a_terminal_would_obey_or_nobody_can_write(
 ) -> None:
     (dist / "libs" / "\x1b[2Jclear").write_bytes(b"?")
     (dist / "libs" / "no-text-\udcff").write_bytes(b"?")
-    assert check_directory(dist) == 2
+    assert check_directory(dist, {}) == 2
     told = capfdbinary.readouterr().out.decode()
     assert "\x1b" not in told
     assert "libs/clear\n" in told

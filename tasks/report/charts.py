@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 
 from tasks.display.amounts import size_text
 from tasks.report.elements import element
+from tasks.report.words import error
 
 WIDTH = 358
 ROW = 22
@@ -63,7 +64,7 @@ def powers_axis(values: Sequence[float], least: float) -> Axis:
     """Return a logarithmic axis over powers of ten, from `least`."""
     low = round(math.log10(least))
     high = max([low + 1, *(math.ceil(math.log10(max(value, least)) - 1e-9) for value in values)])
-    ticks = tuple((10.0**power, f"1e{power:03d}") for power in range(low, high + 1))
+    ticks = tuple((10.0**power, error(10.0**power)) for power in range(low, high + 1))
     return Axis(ticks, lambda value: (math.log10(max(value, least)) - low) / (high - low))
 
 
@@ -124,7 +125,7 @@ def _chart(
 def _linear(top: float, step: float, scale: float, unit: str) -> Axis:
     """Return an axis from 0 to `top`, the last of whose ticks says the unit, of `scale`."""
     places = [step * number for number in range(math.floor(top / step * (1 + 1e-9)) + 1)]
-    told = [f"{place / scale:.3g}" for place in places]
+    told = [f"{place / scale:g}" for place in places]
     told[-1] = f"{told[-1]} {unit}".rstrip()
     return Axis(tuple(zip(places, told, strict=True)), lambda value: value / top)
 

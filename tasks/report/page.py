@@ -225,7 +225,9 @@ def _name(state: str) -> str:
 
 def _filters(release: Release) -> ET.Element:
     """Return what the script filters by; without a script nobody sees it."""
-    made = element("form", {"class": "filters", "hidden": "", "aria-label": "Filter the matrix"})
+    # Firefox would choose again what was chosen before a reload, and nothing would be filtered by it
+    attributes = {"class": "filters", "hidden": "", "autocomplete": "off"}
+    made = element("form", {**attributes, "aria-label": "Filter the matrix"})
     values = {
         "model": [cell.model for cell in release.cells],
         "quantization": [cell.quantization for cell in release.cells],

@@ -28,6 +28,7 @@ POSITIVE = st.lists(st.floats(1e-9, 1e15), min_size=1, max_size=5)
         (3.2 * 2**20, ["0", "1", "2", "3 MiB"]),
         (900, ["0", "500 B"]),
         (731 * 1024, ["0", "200", "400", "600 KiB"]),
+        (1010 * 1024, ["0", "500", "1000 KiB"]),
         (0, ["0", "0.5", "1 B"]),
     ],
 )
@@ -52,6 +53,7 @@ def test_ticks_of_powers() -> None:
     assert [told for _, told in axis.ticks] == ["1e-06", "1e-05", "1e-04", "1e-03"]
     assert [round(axis.place(10.0**power), 6) for power in (-7, -6, -3)] == [0, 0, 1]
     assert [told for _, told in powers_axis([1e-6], 1e-6).ticks] == ["1e-06", "1e-05"]
+    assert powers_axis([1.0], 1e-6).ticks[-1] == (1.0, "1e+00")
 
 
 @given(POSITIVE, st.sampled_from([sizes_axis, numbers_axis, times_axis]))

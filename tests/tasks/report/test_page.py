@@ -162,3 +162,15 @@ def test_contrast_is_that_of_wcag() -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     assert contrast("#777777", "#ffffff") == pytest.approx(4.478, abs=0.001)
     assert contrast("#ff0000", "#ff0000") == 1
+
+
+def test_a_reload_filters_by_nothing(page: Page) -> None:
+    """Nor does any choice stay that looks as if it did."""
+    (form,) = page.all("form")
+    assert form["autocomplete"] == "off"
+
+
+def test_what_is_not_verified_has_no_class_of_it(page: Page) -> None:
+    classes = {word for _, found in page.elements for word in (found.get("class") or "").split()}
+    assert "seen" in classes
+    assert "None" not in classes

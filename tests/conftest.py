@@ -25,29 +25,36 @@ os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "0")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before anything imports numpy
 
 # Files that take longest, the longest first: with short ones at the end no worker waits for another.
+# Files that need the same build are apart, so that neither do workers wait for one to make it.
 LONGEST = (
     "tests/olmo/wasm/test_engine.py",
     "tests/test_executed_sets.py",
     "tests/olmo/modeling/test_quantized_layers.py",
+    "tests/olmo/test_device_libraries.py",
+    "tests/test_reproducible.py",
     "tests/test_style.py",
     "tests/test_release.py",
-    "tests/test_answers.py",
-    "tests/olmo/test_device_libraries.py",
-    "tests/olmo/verification/test_library_check.py",
-    "tests/test_reproducible.py",
-    "tests/olmo/generation/test_runtime.py",
-    "tests/olmo/compilation/test_compile.py",
-    "tests/olmo/compilation/test_cpu_schedule.py",
     "tests/olmo/modeling/test_rope.py",
-    "tests/test_bad_input.py",
-    "tests/tasks/test_random_graphs.py",
-    "tests/tasks/test_killed.py",
-    "tests/olmo/verification/test_verify.py",
-    "tests/olmo/test_cli.py",
+    "tests/test_answers.py",
+    "tests/olmo/compilation/test_cpu_schedule.py",
+    "tests/tasks/test_shared_builds.py",
+    "tests/olmo/verification/test_library_check.py",
     "tests/test_cluster.py",
+    "tests/olmo/generation/test_runtime.py",
+    "tests/cache/local/test_store_faults.py",
+    "tests/olmo/test_cli.py",
+    "tests/olmo/verification/test_emulator.py",
+    "tests/tasks/test_local_sources.py",
+    "tests/olmo/compilation/test_compile.py",
+    "tests/test_bad_input.py",
+    "tests/olmo/modeling/test_lower.py",
+    "tests/tasks/test_random_graphs.py",
+    "tests/olmo/codecs/test_kernel_library.py",
+    "tests/tasks/test_killed.py",
+    "tests/docs/test_errors.py",
+    "tests/olmo/verification/test_verify.py",
 )
 
-# How long an example takes proves nothing.
 settings.register_profile("olmill", deadline=None, derandomize=True)
 settings.load_profile("olmill")
 if "OLMILL_FUZZ" in os.environ:

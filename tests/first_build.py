@@ -13,9 +13,18 @@ source = "local"
 path = "checkpoint"
 conv_template = "LM"
 
+[models.olmo-tiny]
+source = "embedded"
+
 [[release]]
 models = ["m"]
-quantizations = ["q0f32", "q4f16_1"]
+quantizations = ["q0f32"]
+windows = [256]
+targets = ["linux-x86_64-cpu"]
+
+[[release]]
+models = ["olmo-tiny"]
+quantizations = ["q4f16_1"]
 windows = [256]
 targets = ["linux-x86_64-cpu"]
 """

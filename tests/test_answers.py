@@ -26,8 +26,10 @@ targets = ["linux-x86_64-cpu"]
 @pytest.fixture(scope="module")
 def project(first: FirstBuild, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     base = tmp_path_factory.mktemp("answers")
-    made = clone(base / "project", first.kernels(base / "store"), MATRIX)
-    made.build("-n", "2")
+    made = clone(base / "project", first.store(base / "store"), MATRIX)
+    built = made.build("-n", "2")
+    assert "compile:olmo-tiny:q0f32:256:linux-x86_64-cpu" in built
+    assert "compile:olmo-tiny:q4f16_1:256:linux-x86_64-cpu" in first.built
     return made
 
 

@@ -14,7 +14,7 @@ conv_template = "LM"
 
 [[release]]
 models = ["m"]
-quantizations = ["q4f16_1"]
+quantizations = ["q0f32"]
 windows = [256]
 targets = ["linux-x86_64-cpu"]
 """
@@ -24,7 +24,7 @@ REMOTE = {"kernels", "convert", "lower", "compile", "verify"}
 def test_a_cluster_makes_the_same_bytes(first: FirstBuild, tmp_path: Path) -> None:
     here = clone(tmp_path / "here", first.store(tmp_path / "store-here"), MATRIX)
     assert here.build() == set()
-    built = {name for name in first.built if ":q0f32" not in name}
+    built = {name for name in first.built if ":olmo-tiny" not in name}
     (tmp_path / "cluster").mkdir()
     with executor(tmp_path / "cluster") as server:
         variables = {"OLMILL_REMOTE_EXECUTOR": server.address}

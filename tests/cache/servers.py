@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import re
 import shutil
@@ -45,11 +46,23 @@ http {{
 """
 
 
+def _ports() -> Iterator[int]:
+    """Ports that the system gives nobody who asks for any, apart from those of other workers of pytest."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first, count = 10_000 + worker % 40 * 500, 500
+    return itertools.cycle(first + (os.getpid() + number) % count for number in range(count))
+
+
+_PORTS = _ports()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port on which nobody listens, nor will before its server has started."""
+    for port in _PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("ports do not end")
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ import os
 import re
 import resource
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -30,7 +29,9 @@ from huggingface_hub import close_session, constants
 from cache.faults import failing_disk
 from olmo.toolchains import toolchain
 from olmo.verification import memory
+from tests.cache.servers import free_port
 from tests.cache.signers import SEED
+from tests.first_build import FirstBuild
 from tests.tasks.fake_hub import REPO, REVISION, Hub, serve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,12 +151,6 @@ class Newcomer:
         self.patch.setattr(constants, "ENDPOINT", endpoint)
         self.patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         return self
-
-
-def _closed_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
 def _index(n: Newcomer) -> tuple[int, str]:
@@ -284,7 +279,9 @@ SITUATIONS: dict[str, Callable[[Newcomer], tuple[int, str]]] = {
     "A number of shards does not divide the model": lambda n: n.write(
         row=ROW + "tensor_parallel_shards = 7\n"
     ).doit("gen_config"),
-    "The Hub cannot be reached": lambda n: n.at(_closed_port()).write(HUB).doit("download"),
+    "The Hub cannot be reached": lambda n: (
+        n.at(f"http://127.0.0.1:{free_port()}").write(HUB).doit("download")
+    ),
     "The Hub is switched off": lambda n: _offline(n).write(HUB).doit("download"),
     "The repository is gated": lambda n: n.serving(gated=True).write(HUB).doit("download"),
     "The repository is private, or not there": lambda n: (
@@ -325,8 +322,8 @@ def _offline(n: Newcomer) -> Newcomer:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("store")
+def store(first: FirstBuild, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return first.kernels(tmp_path_factory.mktemp("base") / "store")
 
 
 @pytest.fixture

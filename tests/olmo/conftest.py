@@ -25,16 +25,21 @@ DeviceLibrary = Callable[[str], Path]
 def built(tmp_path_factory: pytest.TempPathFactory) -> Library:
     """Return a golden checkpoint ("pub-a" or "pub-b") compiled with a quantization.
 
-    Fields of the config may be overridden.
+    Fields of the config may be overridden; `quick` is that of `build`.
     """
     made: dict[str, Built] = {}
 
-    def library(checkpoint: str, quantization: str, **overrides: int) -> Built:
-        name = "-".join([checkpoint, quantization, *map(str, sorted(overrides.items()))])
+    def library(
+        checkpoint: str, quantization: str, *, quick: bool = False, **overrides: int
+    ) -> Built:
+        parts = [checkpoint, quantization, *["quick"] * quick]
+        name = "-".join([*parts, *map(str, sorted(overrides.items()))])
         if name not in made:
             source = GOLDEN / checkpoint
             out = made_once(
-                tmp_path_factory, name, lambda out: build(source, quantization, out, **overrides)
+                tmp_path_factory,
+                name,
+                lambda out: build(source, quantization, out, quick=quick, **overrides),
             )
             made[name] = read_built(compile_spec(source, quantization, **overrides), out)
         return made[name]

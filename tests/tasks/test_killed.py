@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.tasks.toy import Project, Step, evaluate
 from tests.tasks.toy_directory import ROOT, write, write_steps
 
-ROUNDS = 50
+ROUNDS = 30
 
 
 def start(project: Project, *arguments: str) -> subprocess.Popen[str]:

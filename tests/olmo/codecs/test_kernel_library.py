@@ -7,35 +7,48 @@ import pytest
 
 from olmo.codecs.codec import file_name
 from olmo.codecs.kernel_cache import _SOURCES
-from olmo.codecs.kernel_library import HOSTS, build_kernels, compiled
+from olmo.codecs.kernel_library import HOSTS, build_kernels
 from olmo.errors import OlmoError
 from tasks.plan import KERNEL_HOSTS
 
 OLMO = Path(__file__).resolve().parents[3] / "olmo"
 
 
-def test_the_same_bytes_in_another_process(tmp_path: Path, kernels: Path) -> None:
-    script = (
-        "from pathlib import Path\n"
-        "from olmo.codecs.codec import file_name\n"
-        "from olmo.codecs.kernel_library import HOSTS, build_kernels\n"
-        "for host in HOSTS:\n"
-        "    Path('w', host).mkdir(parents=True)\n"
-        "    build_kernels(host, Path(file_name(host)), Path('w', host))\n"
-    )
+# Builds the kernels, and writes what they are in assembly beside them.
+BUILD = """
+import functools
+from pathlib import Path
+from olmo.codecs import kernel_library
+from olmo.codecs.codec import file_name
+kernel_library.compiled = functools.cache(kernel_library.compiled)
+for host in kernel_library.HOSTS:
+    Path("w", host).mkdir(parents=True)
+    kernel_library.build_kernels(host, Path(file_name(host)), Path("w", host))
+    Path(host).write_text(kernel_library.compiled(host).inspect_source("asm"))
+"""
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory in which another process has built the kernels."""
+    place = tmp_path_factory.mktemp("again")
     subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", BUILD],
         env={"PYTHONPATH": ":".join(filter(None, sys.path)), "PYTHONHASHSEED": "5", "TZ": "UTC"},
-        cwd=tmp_path,
+        cwd=place,
         check=True,
     )
+    return place
+
+
+def test_the_same_bytes_in_another_process(again: Path, kernels: Path) -> None:
     for host in HOSTS:
-        assert (tmp_path / file_name(host)).read_bytes() == (kernels / file_name(host)).read_bytes()
+        assert (again / file_name(host)).read_bytes() == (kernels / file_name(host)).read_bytes()
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_a_product_and_a_sum_are_two_roundings(host: str) -> None:
-    assembly = compiled(host).inspect_source("asm")
+def test_a_product_and_a_sum_are_two_roundings(again: Path, host: str) -> None:
+    assembly = (again / host).read_text()
     instructions = set(re.findall(r"^\t([a-z0-9.]+)", assembly, re.MULTILINE))
     assert instructions & {"fmul", "vmulps"}
     fused = re.compile(r"v?fn?m(la|ls|add|sub)")

@@ -1,4 +1,8 @@
-"""What libraries compute with quantized weights; `bench/accuracy.py` does it for all of them."""
+"""What libraries compute with quantized weights.
+
+Every kind, dtype, layout and number of bits is in one of them, though not in every combination: products
+of others are in `tests/olmo/compilation/test_cpu_schedule.py`, and `bench/accuracy.py` does it for all.
+"""
 
 from pathlib import Path
 
@@ -25,6 +29,8 @@ from tests.olmo.session import verified
 
 # Of the largest logit. All is computed in float32, so there is nothing to allow for narrow dtypes.
 TOLERANCE = 1e-4
+# Compiled as they are released: other tests have them too.
+OPTIMISED = {("pub-b", "q0f32"), ("pub-a", "q0f16"), ("pub-b", "q4f16_1")}
 
 
 @pytest.mark.parametrize(
@@ -34,12 +40,9 @@ TOLERANCE = 1e-4
         ("pub-a", "q0f16"),
         ("pub-b", "q0bf16"),
         ("pub-b", "q3f16_0"),
-        ("pub-b", "q3f16_1"),
-        ("pub-a", "q4f16_0"),
         ("pub-b", "q4f16_1"),
         ("pub-a", "q4f16_2"),
         ("pub-a", "q4bf16_0"),
-        ("pub-b", "q4bf16_1"),
         ("pub-b", "q4f32_1"),
         ("pub-b", "e5m2_e5m2_f16"),
         ("pub-b", "e4m3_e4m3_f16"),
@@ -48,12 +51,13 @@ TOLERANCE = 1e-4
 def test_logits_are_those_of_the_dequantized_weights(
     built: Library, checkpoint: str, quantization: str
 ) -> None:
-    check(built(checkpoint, quantization), golden_tokens(checkpoint))
+    quick = (checkpoint, quantization) not in OPTIMISED
+    check(built(checkpoint, quantization, quick=quick), golden_tokens(checkpoint))
 
 
 def test_no_function_has_a_buffer_of_float8(built: Library) -> None:
     """Schedules for GPUs would copy it, and TVM convert it on the way."""
-    module = canonical_ir.load(built("pub-b", "e4m3_e4m3_f16").module)
+    module = canonical_ir.load(built("pub-b", "e4m3_e4m3_f16", quick=True).module)
     functions = [f for _, f in module.functions_items() if isinstance(f, tirx.PrimFunc)]
     assert len(functions) > 10
     assert not [f for f in functions if "float8" in f.script(show_meta=False)]
@@ -73,7 +77,7 @@ def test_raw_encoding_keeps_float32_exactly(built: Library, tmp_path: Path) -> N
 
 def test_awq_linears(tmp_path: Path) -> None:
     source = write_single(tmp_path / "source", VALUES, **SHAPES)
-    library = build(source, "q4f16_awq", tmp_path)
+    library = build(source, "q4f16_awq", tmp_path, quick=True)
     tokens = [(7 + 11 * n) % library.spec.config.vocab_size for n in range(PROMPT + 4)]
     check(library, tokens)
 

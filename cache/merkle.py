@@ -147,7 +147,13 @@ def _directory(files: Mapping[str, Digest], directories: Mapping[str, Digest]) -
 
 def _node(name: str, digest: Digest) -> bytes:
     """Return a `FileNode` or a `DirectoryNode`, which are alike here."""
-    return wire.field(1, name.encode()) + wire.field(2, digests.encode(digest))
+    text, identity = name.encode(), digests.encode(digest)
+    return b"\n%b%b\x12%b%b" % (
+        wire.varint(len(text)),
+        text,
+        wire.varint(len(identity)),
+        identity,
+    )
 
 
 @dataclass(frozen=True, slots=True)

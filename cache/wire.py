@@ -138,6 +138,8 @@ def _varint_at(data: bytes, position: int) -> tuple[int, int]:
     """Return the varint at a position, and where it ends."""
     if position < len(data) and data[position] < 0x80:
         return data[position], position + 1
+    if position + 1 < len(data) and data[position + 1] < 0x80:
+        return data[position] & 0x7F | data[position + 1] << 7, position + 2
     value = shift = 0
     for byte in data[position : position + 10]:
         value |= (byte & 0x7F) << shift

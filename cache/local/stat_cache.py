@@ -32,6 +32,9 @@ _ATTEMPTS = 10
 _SAVE_EVERY = 2048
 _STRIPES = 64
 _CHECK_BYTES = 8
+_PRELOAD = 8192  # rows that are read at first, all at once
+_MORE = 16  # how many times as many are read when that was not enough,
+_ONE_BY_ONE = 8  # and one for each eighth of them was asked for: that costs five times as much
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 _STATE = struct.Struct("<QQqqqq16s32s")
 
@@ -61,6 +64,8 @@ class StatCache:
         self._database = StatDatabase(os.path.abspath(path))  # noqa: PTH100  a str is wanted
         self._stored: dict[Inode, bytes] | None = None  # rows as on disk, not yet looked at
         self._complete = False
+        self._limit = _PRELOAD
+        self._loads = 0
         self._rows: dict[Inode, _Row] = {}
         self._doubted: set[Inode] = set()  # what is on disk of them is what was believed
         self._unsaved: dict[Inode, _Row] = {}
@@ -211,8 +216,8 @@ class StatCache:
                 self._preload()
             stored = None if self._stored is None else self._stored.get(inode)
             if stored is not None:
-                row = _unpack(inode, stored)
-            elif not self._complete or max(inode) >= _SIGNED_LIMIT:
+                return _unpack(inode, stored)  # mostly asked for once, and it takes more memory
+            if not self._complete or max(inode) >= _SIGNED_LIMIT:
                 row = self._load(inode)
             if row is not None:
                 self._rows[inode] = row
@@ -220,10 +225,13 @@ class StatCache:
 
     def _preload(self) -> None:
         with self._lock:
-            if self._stored is None:
-                self._stored, self._complete = self._database.preload()
+            self._stored, self._complete = self._database.preload(self._limit)
 
     def _load(self, inode: Inode) -> _Row | None:
+        self._loads += 1
+        if not self._complete and self._loads * _ONE_BY_ONE > self._limit:
+            self._limit *= _MORE
+            self._preload()
         stored = self._database.get(inode)
         return None if stored is None else _unpack(inode, stored)
 

@@ -30,7 +30,6 @@ CREATE TABLE IF NOT EXISTS memo
 PRAGMA user_version = {_SCHEMA_VERSION};
 COMMIT;
 """
-_PRELOAD = 8192  # rows: reading them at once costs a fifth of asking for each
 _MAX_BYTES = 64 << 20  # half a million files; beyond it the rows not checked for longest go
 _LOCK_SECONDS = 10.0
 _CHECK_BYTES = 8
@@ -54,18 +53,18 @@ class StatDatabase:
         self._connection: sqlite3.Connection | None = None
         self._broken = False
 
-    def preload(self) -> tuple[dict[Inode, bytes], bool]:
-        """Return the values by inode, up to a limit, and whether these are all.
+    def preload(self, limit: int) -> tuple[dict[Inode, bytes], bool]:
+        """Return the values by inode, up to a number of them, and whether these are all.
 
         Those of the rare inodes beyond 2^63 are not to be found in it, only by `get`.
         """
 
-        def read(connection: sqlite3.Connection) -> list[tuple[int, int, bytes]]:
-            query = "SELECT dev, ino, value FROM state LIMIT ?"
-            return connection.execute(query, (_PRELOAD + 1,)).fetchall()
+        def read(connection: sqlite3.Connection) -> dict[Inode, bytes]:
+            rows = connection.execute("SELECT dev, ino, value FROM state LIMIT ?", (limit + 1,))
+            return {(dev, ino): value for dev, ino, value in rows}
 
-        rows: list[tuple[int, int, bytes]] = self._attempt(read, [], create=False)
-        return {(dev, ino): value for dev, ino, value in rows}, len(rows) <= _PRELOAD
+        values: dict[Inode, bytes] = self._attempt(read, {}, create=False)
+        return values, len(values) <= limit
 
     def get(self, inode: Inode) -> bytes | None:
         """Return the value stored for an inode."""

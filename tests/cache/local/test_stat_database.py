@@ -83,10 +83,18 @@ def test_without_a_writable_place_it_works_all_the_same(tmp_path: Path, file: Pa
     cache.close()
 
 
+@pytest.mark.parametrize(("one_by_one", "limit"), [(0, 2), (8, 8)], ids=["each", "all"])
 def test_many_rows_are_found_beyond_what_is_preloaded(
-    cache: StatCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: Reads
+    cache: StatCache,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reads: Reads,
+    one_by_one: int,
+    limit: int,
 ) -> None:
-    monkeypatch.setattr("cache.local.stat_database._PRELOAD", 2)
+    monkeypatch.setattr("cache.local.stat_cache._PRELOAD", 2)
+    monkeypatch.setattr("cache.local.stat_cache._MORE", 2)
+    monkeypatch.setattr("cache.local.stat_cache._ONE_BY_ONE", one_by_one)
     now = time.time_ns
     monkeypatch.setattr("cache.local.stat_cache.time.time_ns", lambda: now() + 60_000_000_000)
     files = {tmp_path / str(number): digests.of_bytes(b"%d" % number) for number in range(9)}
@@ -97,6 +105,7 @@ def test_many_rows_are_found_beyond_what_is_preloaded(
     fresh = again(cache)
     assert all(fresh.matches(path, digest) for path, digest in files.items())
     assert reads.since() == (0, 0)
+    assert fresh._limit == limit
     fresh.close()
 
 
@@ -110,7 +119,7 @@ def test_an_old_database_is_pruned(
         assert cache.digest(path) == digests.of_bytes(b"%d" % number)
         if number % 50 == 49:
             cache.flush()
-    values, complete = cache._database.preload()
+    values, complete = cache._database.preload(1000)
     assert complete
     assert 0 < len(values) < 200
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -91,18 +91,15 @@ def _repositories(
     }
 
 
-def refusals(session: Session, publication: Publication, rows: Iterable[Row]) -> list[str]:
+def refusals(session: Session, publication: Publication, rows: Sequence[Row]) -> list[str]:
     """Return why rows may not be published, a line or more each; they are decided.
 
     A row has to be built as the matrix is now, which its verification is part of, to be what its
     provenance says, and to be verified as far as the matrix wants it.
     """
     stat = session.workspace.store.stat
-    reports = {
-        package_of(row): found.verified
-        for row in rows
-        for found in cells(session, {package_of(row)})
-    }
+    found = cells(session, {package_of(row) for row in rows})
+    reports = {cell.nodes[-1]: cell.verified for cell in found}  # a package is after all it is of
     refused = []
     for row in rows:
         wrong, _ = row_mistakes(session, row, lambda path: stat.digest(path).hash)

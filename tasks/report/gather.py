@@ -61,7 +61,8 @@ def cells(
 ) -> tuple[Cell, ...]:
     """Return the matrix's rows whose package is among `names`, as cells, in its order."""
     rows = _rows(session, names)
-    return _compared(_cell(session, row, recorded, seconds or {}) for row in rows)
+    order = {name: number for number, name in enumerate(session.workspace.graph.nodes)}
+    return _compared(_cell(session, row, order, recorded, seconds or {}) for row in rows)
 
 
 def _compared(cells: Iterable[Cell]) -> tuple[Cell, ...]:
@@ -83,12 +84,17 @@ def _rows(session: Session, names: Collection[str]) -> Iterable[Row]:
     return [row for row in rows if package_of(row) in names]
 
 
-def _cell(session: Session, row: Row, recorded: Recorded, seconds: Mapping[str, float]) -> Cell:
+def _cell(
+    session: Session,
+    row: Row,
+    order: Mapping[str, int],
+    recorded: Recorded,
+    seconds: Mapping[str, float],
+) -> Cell:
     name = package_of(row)
     state, reason, outputs = _state(session, name)
     head = (row.model, row.quantization, row.window, str(row.devices).removeprefix("-"), row.target)
-    behind = upstream(session.workspace, [name])
-    nodes = tuple(node for node in session.workspace.graph.nodes if node in behind)
+    nodes = tuple(sorted(upstream(session.workspace, [name]), key=order.__getitem__))
     known = [seconds[node] for node in nodes if node in seconds]
     ran = _rounded(sum(known)) if len(known) == len(nodes) else None
     if outputs is None:

@@ -79,10 +79,10 @@ def run(
     except CorruptBlob:
         check_sources(workspace, keyed)
         raise
-    warnings = tuple(_told(done.stdout).get("warnings", ()))
+    warnings = _told(done.stdout).get("warnings")
     result = replace(done.result, fetched=done.cached)
     here = _bring(workspace, cluster, keyed, result, wanted=wanted)
-    return Ran(result, here, done.cached, warnings)
+    return Ran(result, here, done.cached, tuple(map(str, warnings or ())))
 
 
 def _leaves(workspace: Workspace, cluster: Cluster) -> bool:
@@ -176,19 +176,24 @@ def _failure(workspace: Workspace, keyed: Keyed, address: str, error: ActionFail
     """Return a failed action's own words, with the user's names for its inputs."""
     names = staged_names(workspace, keyed, Path(INPUTS))
     told = _told(error.stdout)
-    if isinstance(told.get("error"), str):
-        hint = told.get("hint")
-        return BuildError(str(renamed(told["error"], names)), hint or None)
+    if told.get("error"):
+        return BuildError(str(renamed(told["error"], names)), told.get("hint") or None)
     lines = error.stderr.decode(errors="replace").strip().splitlines()[-_LINES:]
     text = str(renamed("\n".join(lines), names)) or "it wrote nothing"
     return BuildError(f"the action failed on {address} (exit code {error.exit_code})\n{text}")
 
 
 def _told(stdout: bytes) -> Mapping[str, Any]:
-    """Return what `tasks.actions` told in its last line; nothing if it did not come to that."""
+    """Return what `tasks.actions` told in its last line; nothing if it did not come to that.
+
+    Of what else a worker may write there, nothing: an "error" and a "hint" are text, and "warnings"
+    a list of it.
+    """
     lines = stdout.strip().splitlines()
     try:
         value = json.loads(lines[-1]) if lines else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) else {}
+    kinds = {"error": str, "hint": str, "warnings": list}
+    told = value if isinstance(value, dict) else {}
+    return {name: told[name] for name, kind in kinds.items() if isinstance(told.get(name), kind)}

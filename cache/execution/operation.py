@@ -99,8 +99,7 @@ class Run:
             Cancelled: `ended` was set.
             MissingInputs: the server lacks what the action needs.
             Interrupted: another attempt may help: the worker or the server was lost.
-            RemoteUnavailable: the server refuses.
-            CorruptBlob: what it says is no message of the API.
+            RemoteUnavailable: the server refuses, or what it says is no message of the API.
         """
         broken = 0
         while (done := self._follow()) is None:
@@ -110,7 +109,7 @@ class Run:
             self._ended.wait(_PAUSE * broken)
         if done.WhichOneof("result") != "response":
             raise self._meant(done.error)
-        response = parse(reapi.ExecuteResponse, done.response.value)
+        response = self._connection.parsed(reapi.ExecuteResponse, done.response.value)
         if response.status.code:
             raise self._meant(response.status)
         return response
@@ -136,9 +135,10 @@ class Run:
                 self._name = operation.name or self._name
                 if operation.done:
                     return operation
-                metadata = parse(reapi.ExecuteOperationMetadata, operation.metadata.value)
-                if metadata.stage in _STAGES:
-                    self._watch(_STAGES[metadata.stage])
+                kind = reapi.ExecuteOperationMetadata
+                stage = self._connection.parsed(kind, operation.metadata.value).stage
+                if stage in _STAGES:
+                    self._watch(_STAGES[stage])
         except grpc.RpcError as error:
             self._check()
             code = error.code()
@@ -168,7 +168,7 @@ class Run:
         self._check()
         try:
             for answer in call:
-                yield parse(operations.Operation, answer)
+                yield self._connection.parsed(operations.Operation, answer)
         finally:
             call.cancel()
 
@@ -184,7 +184,7 @@ class Run:
             return self._connection.told(error)
         for one in error.trailing_metadata() or ():
             if one.key == "grpc-status-details-bin" and isinstance(one.value, bytes):
-                return self._meant(parse(reapi.Status, one.value))
+                return self._meant(self._connection.parsed(reapi.Status, one.value))
         number: int = error.code().value[0]
         return self._meant(reapi.Status(code=number, message=error.details() or ""))
 
@@ -209,9 +209,10 @@ def _named(status: reapi.Status) -> frozenset[Digest]:
     found = set()
     for detail in status.details:
         if detail.type_url.endswith("PreconditionFailure"):
-            failure = parse(operations.PreconditionFailure, detail.value)
-            for violation in failure.violations:
-                _, _, name = f"/{violation.subject}".rpartition("/blobs/")
-                with contextlib.suppress(CacheError):
-                    found.add(digests.parse(name))
+            with contextlib.suppress(CacheError):  # what is none names nothing
+                failure = parse(operations.PreconditionFailure, detail.value)
+                for violation in failure.violations:
+                    _, _, name = f"/{violation.subject}".rpartition("/blobs/")
+                    with contextlib.suppress(CacheError):
+                        found.add(digests.parse(name))
     return frozenset(found)

@@ -203,7 +203,7 @@ def parse(kind: type[M], data: bytes) -> M:
     try:
         return kind.FromString(data)
     except DecodeError:
-        raise CorruptBlob(f"not a {kind.DESCRIPTOR.name}") from None
+        raise CorruptBlob(f"what came is no {kind.DESCRIPTOR.name}") from None
 
 
 def _port(scheme: str) -> int:

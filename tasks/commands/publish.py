@@ -84,11 +84,10 @@ def _repositories(
 ) -> dict[str, list[Row]]:
     """Return the repositories of rows, each with all the rows that it has: they go together."""
     assert session.matrix is not None  # noqa: S101  (it has a [publish])
-    names = dict.fromkeys(publication.repository(row) for row in chosen)
-    return {
-        name: [row for row in session.matrix.rows if publication.repository(row) == name]
-        for name in names
-    }
+    found: dict[str, list[Row]] = {}
+    for row in session.matrix.rows:
+        found.setdefault(publication.repository(row), []).append(row)
+    return {name: found[name] for name in map(publication.repository, chosen)}
 
 
 def refusals(session: Session, publication: Publication, rows: Sequence[Row]) -> list[str]:

@@ -209,9 +209,11 @@ def _signers(path: Path, given: Statement, keys: Mapping[str, bytes]) -> tuple[l
         return [f"it is not signed, {only}\n{hint}"] if keys else [], ""
     except BuildError as error:
         return [f"{place.name}: {error}"], ""
-    if keys and not names:
+    if not keys:
+        return [], "signature not checked, for no keys are trusted"
+    if not names:
         return [f"{place.name}: it is signed by no trusted key, {only}"], ""
-    return [], f"signed by {' and '.join(names)}" if names else ""
+    return [], f"signed by {' and '.join(names)}"
 
 
 def _package(session: Session, row: Row) -> Node:

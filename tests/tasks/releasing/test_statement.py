@@ -163,6 +163,7 @@ def test_a_signed_release(
     assert check_directory(root, KEYS) == 0
     assert capsys.readouterr().out.endswith(": 4 files, 1 actions, signed by ci\n")
     assert check_directory(root, {}) == 0  # nobody says whose signature it has to be
+    assert "actions, signature not checked, for no keys are trusted\n" in capsys.readouterr().out
     assert check_directory(root, {"old": KEYS["old"]}) == 1
     told = capsys.readouterr().out
     assert "m-q-ctx1-t.intoto.jsonl: it is signed by no trusted key, and only what old" in told

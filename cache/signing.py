@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import stat
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -144,6 +145,15 @@ def read_private(text: str, origin: str) -> Ed25519PrivateKey:
     if found is None:
         raise CacheError(f"{origin}: {path}: not {_FORMS}", _MAKE)
     return found
+
+
+def exposed(text: str) -> Path | None:
+    """Return the file that a text names, as `read_private` takes it, if everybody may read it."""
+    try:
+        path = Path(text.strip()).expanduser()
+        return path if path.is_file() and path.stat().st_mode & stat.S_IROTH else None
+    except (OSError, ValueError, RuntimeError):  # it is the key itself
+        return None
 
 
 def make_private() -> bytes:

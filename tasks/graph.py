@@ -18,6 +18,7 @@ from doit.dependency import UptodateCalculator
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
 from cache.errors import CacheError, unavailable
+from cache.signing import exposed
 from cache.tiered import TieredStore
 from olmo.errors import OlmoError
 from tasks.action_output import last_lines, written_to
@@ -26,7 +27,7 @@ from tasks.configuration import cluster
 from tasks.configuration import matrix as matrix_file
 from tasks.configuration.environment import CACHE_DIRECTORY, MATRIX, SECRETS, check_variables
 from tasks.configuration.remote_cache import RemoteCache, chosen, open_store
-from tasks.configuration.trust import chosen_trust
+from tasks.configuration.trust import SIGNING_KEY, chosen_trust
 from tasks.display.annotations import annotated
 from tasks.display.events import Failed
 from tasks.display.reporter import NodeReporter
@@ -73,6 +74,9 @@ def open_session(root: Path, environment: Environment | None = None) -> Session:
         remote = chosen(matrix.cache, environment)
         trust = chosen_trust(matrix.trust, environment)
         store = open_store(cache_directory(environment), remote, environment, trust)
+        key = exposed(environment.get(SIGNING_KEY, ""))
+        if key is not None:
+            store.warn(f"{SIGNING_KEY}: everybody on this machine may read {key}: chmod 600 {key}")
         current = session(root, plan(matrix), store, matrix=matrix)
         current.environment = environment
         use_cluster(current)

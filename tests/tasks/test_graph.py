@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cache import signing
 from cache.remote.credentials import Credentials
 from cache.remote.http_transport import HttpTransport
 from tasks.graph import open_session, use_cluster
@@ -28,6 +29,24 @@ SECRETS = {
     "OLMILL_REMOTE_CACHE_TOKEN": "hunter2",
     "OLMILL_REMOTE_EXECUTOR_TOKEN": "hunter3",
 }
+
+
+def test_a_key_that_everybody_may_read_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "matrix.toml").write_text(MATRIX)
+    key = tmp_path / "ci.pem"
+    key.write_bytes(signing.make_private())
+    environment = {
+        "OLMILL_BUILDER": "ci",
+        "OLMILL_CACHE_DIR": str(tmp_path / "cache"),
+        "OLMILL_SIGNING_KEY": str(key),
+    }
+    told = f"OLMILL_SIGNING_KEY: everybody on this machine may read {key}: chmod 600 {key}"
+    for mode, warnings in ((0o644, [told]), (0o640, []), (0o600, [])):
+        key.chmod(mode)
+        shared = open_session(tmp_path, environment).workspace.shared
+        assert shared.warnings() == warnings
+    environment["OLMILL_SIGNING_KEY"] = key.read_text()  # and not the path of it
+    assert open_session(tmp_path, environment).workspace.shared.warnings() == []
 
 
 def test_programs_that_actions_run_inherit_no_secrets(

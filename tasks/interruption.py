@@ -101,11 +101,11 @@ def interruptible(last: Callable[[int], None], away: Away) -> Iterator[Interrupt
 @contextmanager
 def held() -> Iterator[None]:
     """Hold signals back, while workers are forked that are not ready for them."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, [*SIGNALS, signal.SIGTSTP])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [*SIGNALS, signal.SIGTSTP])
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [*SIGNALS, signal.SIGTSTP])
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def let_worker_be_interrupted() -> None:
@@ -144,17 +144,21 @@ def _handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
 def _watched(at_once: Callable[[int], NoReturn], stop: Callable[[], None]) -> Iterator[None]:
     """Call `at_once`, from a thread, at the second signal, or when time is up after the first.
 
-    Before the first, call `stop` at each SIGTSTP. Handlers run between two steps of the main thread, which may be deep in a compiler. Signals are
-    seen here when they arrive.
+    Before the first, call `stop` at each SIGTSTP. Handlers run between two steps of the main thread,
+    which may be deep in a compiler. Signals are seen here when they arrive.
     """
     receiving, sending = os.pipe()
     os.set_blocking(sending, False)
     before = signal.set_wakeup_fd(sending, warn_on_full_buffer=False)
     thread = threading.Thread(target=_watch, args=(receiving, at_once, stop), daemon=True)
     thread.start()
+    # That thread alone takes SIGTSTP. A program that is just being started would otherwise stop before it
+    # is one, and with it this process, all threads of which wait for it, but not for its shell.
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTSTP])
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         signal.set_wakeup_fd(before)
         os.write(sending, _OVER)
         thread.join()

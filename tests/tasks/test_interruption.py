@@ -9,11 +9,11 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from select import select
 
 import psutil
 import pytest
 
+from tests.tasks.processes import statuses, wait_for_end
 from tests.tasks.pseudo_terminal import Terminal
 from tests.tasks.toy import Project, Step
 from tests.tasks.toy_directory import ROOT, write
@@ -87,17 +87,6 @@ def tree(pid: int) -> list[psutil.Process]:
     return []
 
 
-def wait_for_end(process: psutil.Process) -> None:
-    """Wait for a process that is not ours: one that was killed goes on until the system has time."""
-    with contextlib.suppress(ProcessLookupError):
-        descriptor = os.pidfd_open(process.pid)
-        try:
-            if process.is_running():  # else the number is another's now
-                select([descriptor], [], [], 60)
-        finally:
-            os.close(descriptor)
-
-
 @pytest.fixture
 def left() -> Iterator[list[psutil.Process]]:
     """Processes that must have ended; they are ended in any case."""
@@ -105,7 +94,7 @@ def left() -> Iterator[list[psutil.Process]]:
     yield found
     for process in found:
         wait_for_end(process)
-    running = [one for one in found if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    running = [one for one in found if statuses([one])]
     for process in running:
         process.kill()
     assert running == []

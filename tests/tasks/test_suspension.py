@@ -1,6 +1,7 @@
 """Ctrl-Z, fg and bg, as the user of a shell has them."""
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.tasks.processes import statuses, wait_for_end
 from tests.tasks.pseudo_terminal import Terminal
 from tests.tasks.toy import Project, Step
 from tests.tasks.toy_directory import ROOT, write
@@ -60,7 +62,7 @@ def is_live(terminal: Terminal) -> bool:
 
 def all_are_stopped(terminal: Terminal) -> bool:
     terminal.type(b"\n")  # the shell answers with a prompt, upon which it is looked again
-    return {one.status() for one in started(terminal)} == {psutil.STATUS_STOPPED}
+    return statuses(started(terminal)) == {psutil.STATUS_STOPPED}
 
 
 def run_until_it_waits(terminal: Terminal, parallel: list[str]) -> None:
@@ -82,9 +84,7 @@ def test_all_is_stopped_and_goes_on(project: Project, parallel: list[str]) -> No
         terminal.until(all_are_stopped)
         terminal.type(b"fg\n")
         terminal.until(is_live)
-        terminal.until(
-            lambda _: psutil.STATUS_STOPPED not in {one.status() for one in started(terminal)}
-        )
+        terminal.until(lambda terminal: psutil.STATUS_STOPPED not in statuses(started(terminal)))
         (project.root / "go").touch()
         terminal.until(lambda terminal: "3 built" in terminal.text())
         terminal.type(b"exit\n")
@@ -115,11 +115,26 @@ def test_a_stopped_run_can_be_ended(project: Project) -> None:
         terminal.type(CTRL_Z)
         terminal.until(lambda terminal: "Stopped" in terminal.text())
         terminal.type(b"kill %1\n")
-        psutil.wait_procs(processes, timeout=60)
-        assert not [one for one in processes if one.is_running()]
+        for process in processes:
+            wait_for_end(process)
+        assert not statuses(processes)
         terminal.type(b"exit\n")
         terminal.wait()
         assert not terminal.screen.cursor.hidden
+
+
+@pytest.mark.parametrize("parallel", [[], ["-n", "2", "-P", "thread"]])
+def test_no_program_is_stopped_before_its_run(project: Project, parallel: list[str]) -> None:
+    """One that is just being started would keep the run, which waits for it, from stopping."""
+    with Terminal([*DOIT, *parallel], project.root, ENVIRONMENT, 80) as terminal:
+        jobs = 2 if parallel else 1
+        terminal.until(lambda terminal: is_live(terminal) and len(started(terminal)) == jobs)
+        for program in started(terminal):
+            status = Path(f"/proc/{program.pid}/status").read_text()
+            (blocked,) = re.findall(r"^SigBlk:\s*([0-9a-f]+)$", status, re.MULTILINE)
+            assert int(blocked, 16) >> signal.SIGTSTP - 1 & 1
+        (project.root / "go").touch()
+        assert terminal.wait() == 0
 
 
 @pytest.mark.parametrize("how", [CTRL_Z, signal.SIGTSTP])

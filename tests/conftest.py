@@ -55,14 +55,16 @@ LONGEST = (
     "tests/olmo/verification/test_verify.py",
 )
 
-settings.register_profile("olmill", deadline=None, derandomize=True)
+# How long examples take depends on what else runs.
+TOO_SLOW = [HealthCheck.too_slow]
+settings.register_profile("olmill", deadline=None, derandomize=True, suppress_health_check=TOO_SLOW)
 settings.load_profile("olmill")
 if "OLMILL_FUZZ" in os.environ:
     settings.register_profile(
         "fuzz",
         derandomize=False,
         max_examples=int(os.environ["OLMILL_FUZZ"]),
-        suppress_health_check=[HealthCheck.too_slow],
+        suppress_health_check=TOO_SLOW,
     )
     settings.load_profile("fuzz")
 

@@ -88,12 +88,16 @@ def test_only_whole_lines_are_left(
     project: Project, parallel: list[str], columns: int, then: int
 ) -> None:
     with start(project, columns, *parallel) as terminal:
-        rows = 5 if parallel else 2
-        terminal.until(lambda terminal: len(live(terminal).splitlines()) == rows)
-        terminal.until(lambda terminal: "built  step:a" in terminal.text())
-        shown = live(terminal)
-        assert all(len(line) < columns for line in shown.splitlines())
-        assert re.match(r"[━╸╺]+ *1/5  \d", shown)
+        bar = re.compile(r"[━╸╺]+ *1/5  \d")
+
+        def all_wait(terminal: Terminal) -> bool:
+            """What is read ends anywhere, so all of it has to be there at the same time."""
+            rows = live(terminal).splitlines()
+            done = "built  step:a" in terminal.text()
+            return done and len(rows) == (5 if parallel else 2) and bar.match(rows[0]) is not None
+
+        terminal.until(all_wait)
+        assert all(len(line) < columns for line in live(terminal).splitlines())
         assert "from" not in terminal.text()
         assert terminal.screen.cursor.hidden
         terminal.resize(then)

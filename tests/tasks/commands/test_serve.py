@@ -44,7 +44,7 @@ def ask(
     server: Server, path: str, method: str = "GET", host: str = HOST
 ) -> tuple[HTTPResponse, bytes]:
     """Ask for a path exactly as it is written."""
-    connection = HTTPConnection(HOST, server.server_port, timeout=10)
+    connection = HTTPConnection(HOST, server.server_port, timeout=60)
     try:
         connection.putrequest(method, path, skip_host=True)
         connection.putheader("Host", host)
@@ -238,5 +238,5 @@ def test_interrupting_it_ends_it_cleanly(tmp_path: Path) -> None:
         assert child.stdout is not None
         assert "http://127.0.0.1:" in child.stdout.readline()
         os.kill(child.pid, signal.SIGINT)
-        _, errors = child.communicate(timeout=30)
+        _, errors = child.communicate(timeout=60)
     assert (child.returncode, errors) == (0, "")

@@ -78,7 +78,7 @@ def fill(root: Path, environment: Mapping[str, str]) -> None:
     store.stat.flush()
 
 
-def measured(command: str, root: Path, environment: Mapping[str, str]) -> str:
+def measured(command: str, root: Path, environment: Mapping[str, str]) -> tuple[str, str]:
     """Run a command of doit; return what it cost, and its last line."""
     arguments = (sys.executable, "-m", "doit", command)
     with subprocess.Popen(
@@ -90,7 +90,7 @@ def measured(command: str, root: Path, environment: Mapping[str, str]) -> str:
         process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
     cpu = usage.ru_utime + usage.ru_stime
-    return f"{cpu:.1f} CPU s, peak {usage.ru_maxrss / 1024:.0f} MiB: {last.strip()}"
+    return f"{cpu:.1f} CPU s, peak {usage.ru_maxrss / 1024:.0f} MiB", last.strip()
 
 
 def main() -> None:
@@ -102,11 +102,12 @@ def main() -> None:
         for name in ("dodo.py", "pyproject.toml"):
             shutil.copy(ROOT / name, root)
         environment = {"OLMILL_CACHE_DIR": str(root / "cache"), "PYTHONPATH": str(ROOT)}
-        print(f"nothing: {measured('help', root, environment)}")
-        print(f"empty cache: {measured('plan', root, environment)}", flush=True)
+        cost, _ = measured("help", root, environment)
+        print(f"doit help: {cost}")
+        print("empty cache: {}: {}".format(*measured("plan", root, environment)), flush=True)
         os.fsync = lambda _: None
         fill(root, environment)
-        print(f"full cache: {measured('plan', root, environment)}")
+        print("full cache: {}: {}".format(*measured("plan", root, environment)), flush=True)
 
 
 if __name__ == "__main__":

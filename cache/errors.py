@@ -68,8 +68,17 @@ class Interrupted(RemoteUnavailable):
 
 
 def said(text: str, most: int) -> str:
-    """Return the beginning of what a server said, without what a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in text[:most]).rstrip()
+    """Return the beginning of what a server said, in whole words, without what a terminal would obey.
+
+    most: characters; an ellipsis says that there was more.
+    """
+    shown = "".join(c if c.isprintable() else " " for c in text).rstrip()
+    if len(shown) <= most:
+        return shown
+    head, after = shown[: most - 1], shown[most - 1]
+    if after != " ":
+        head = head.rpartition(" ")[0] or head
+    return f"{head.rstrip()}…"
 
 
 def unavailable(

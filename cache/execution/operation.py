@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from cache import digest as digests
-from cache.errors import CacheError, Interrupted, RemoteUnavailable
+from cache.errors import CacheError, Interrupted, RemoteUnavailable, said
 from cache.protocol import operations_pb2 as operations
 from cache.protocol import remote_execution_pb2 as reapi
 from cache.remote.grpc_connection import PASSING, REAPI, message, parse, to_bytes
@@ -35,6 +35,7 @@ _CANCEL = "/google.longrunning.Operations/CancelOperation"
 _ATTEMPTS = 3  # in a row to take up a stream that breaks
 _PAUSE = 0.2  # seconds before the next one
 _CANCEL_SECONDS = 2.0
+_SHOWN = 300  # characters of what a server says
 _HINT = "look at the workers of the executor, or try again later"
 _KNOWN = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -199,8 +200,8 @@ class Run:
         kind = Interrupted if code in PASSING else RemoteUnavailable
         return kind(text, _HINT)
 
-    def _text(self, code: str, said: str) -> str:
-        shown = "".join(c if c.isprintable() else " " for c in said[:300])
+    def _text(self, code: str, text: str) -> str:
+        shown = said(text, _SHOWN)
         return f"{self._connection.address}: {code}" + (f" ({shown})" if shown else "")
 
 

@@ -47,7 +47,7 @@ def compile_library(
     alone; `output` appears whole or not at all.
 
     Raises:
-        OlmoError: unknown optimisation level or CPU, or a compiler or the linker is missing or fails.
+        OlmoError: unknown optimisation level, CPU or feature, or a compiler or the linker is missing or fails.
     """
     _check_cpu(target)
     device = cuda.compiling(target.archs, work) if target.kind == "cuda" else nullcontext()
@@ -83,13 +83,27 @@ def _executable(
 
 
 def _check_cpu(target: Target) -> None:
-    """Refuse a CPU that LLVM does not know: it would take its plainest one instead."""
-    options = dict(target.host or target.tvm)
-    cpu = options.pop("mcpu", None)
-    if cpu is not None:
-        known = map(str, tvm.target.codegen.llvm_get_cpu_archlist(tvm.target.Target(options)))
-        if cpu not in (names := sorted(known)):
-            raise unknown(f"mcpu of {target.triple}", cpu, names)
+    """Refuse a CPU or a feature that LLVM does not know: it would go on without it."""
+    given = dict(target.host or target.tvm)
+    options = {name: value for name, value in given.items() if name not in ("mcpu", "mattr")}
+    cpu = given.get("mcpu")
+    if cpu is not None and cpu not in (names := _cpus(options)):
+        raise unknown(f"mcpu of {target.triple}", cpu, names)
+    for feature in given.get("mattr", ()):
+        name = feature[1:]
+        if name not in _features({**options, "mattr": [f"+{name}"]}):
+            every = (_features({**options, "mcpu": cpu}) for cpu in _cpus(options))
+            raise unknown(f"feature of {target.triple} in mattr", name, sorted(set().union(*every)))
+
+
+def _cpus(options: Mapping[str, Any]) -> list[str]:
+    """Return the CPUs that LLVM knows of a target's kind and triple."""
+    return sorted(map(str, tvm.target.codegen.llvm_get_cpu_archlist(tvm.target.Target(options))))
+
+
+def _features(options: Mapping[str, Any]) -> set[str]:
+    """Return the features that a target has, by LLVM."""
+    return set(map(str, tvm.target.codegen.llvm_get_cpu_features(tvm.target.Target(options))))
 
 
 def _tvm_target(target: Target) -> tvm.target.Target:

@@ -20,6 +20,9 @@ from tasks.graph import message
 from tasks.keys import Keyed
 from tasks.session import Session
 
+_NOWHERE = "neither on this machine nor in the remote cache"
+_ENDS = "Ends with 1 if a task that was named is nowhere."
+
 
 @dataclass(frozen=True)
 class Moved:
@@ -40,7 +43,7 @@ class Transfer(NodeCommand):
 
     doc_usage = "[TASK ...]"
     cmd_options: ClassVar[Any] = (JSON,)
-    words: ClassVar[tuple[str, str]]  # what was done, and where nothing is
+    done: ClassVar[str]  # what was
 
     def _execute(self, session: Session, as_json: bool, pos_args: list[str]) -> int:
         shared = session.workspace.shared
@@ -63,19 +66,20 @@ class Transfer(NodeCommand):
         self._warn(shared)
         unknown = [name for name in decided if name not in keyed]
         absent = (*moved.absent, *unknown)
+        asked = {found for name in pos_args for found in self._expand(session, name)}
+        code = 0 if asked.isdisjoint(absent) else 1
         if as_json:
             print(json.dumps({**asdict(moved), "absent": absent}, indent=2))
-            return 0
-        done, where = self.words
-        if shared.trust.keys:
-            where += ", or not believed"
-        lines = [f"{name}: {where}" for name in absent]
-        print("\n".join([*lines, f"{done} {self._told(moved)}"]))
-        return 0
-
-    def _told(self, moved: Moved) -> str:
+            return code
+        where = _NOWHERE + (", or not believed" if shared.trust.keys else "")
+        lines = [f"{name}: {where}" for name in absent if asked]
         size = size_text(moved.bytes)
-        return f"{moved.results} results, {moved.blobs} blobs, {size}; {moved.there} were there"
+        last = f"{self.done} {moved.results} results, {moved.blobs} blobs, {size}"
+        last += f"; {moved.there} were there"
+        if absent and not asked:
+            last += f"; {len(absent)} {where}"
+        print("\n".join([*lines, last]))
+        return code
 
     def _move(self, shared: TieredStore, keyed: Mapping[str, Keyed]) -> Moved:
         raise NotImplementedError
@@ -86,14 +90,15 @@ class Push(Transfer):
 
     name = "cache push"
     doc_purpose = "store results of this machine in the remote cache"
-    doc_description = "Of the tasks and what they read, or of all."
-    words = ("pushed", "not in the cache on this machine")
+    doc_description = f"Of the tasks and what they read, or of all. {_ENDS}"
+    done = "pushed"
 
     def _move(self, shared: TieredStore, keyed: Mapping[str, Keyed]) -> Moved:
         remote = shared.remote
         assert remote is not None  # noqa: S101  (asked before)
         keys = {name: one.key for name, one in keyed.items()}
-        here = {name: _believed(shared, key) for name, key in keys.items()}
+        local = shared.local.get_results(keys.values())
+        here = {name: _believed(shared, key, local.get(key)) for name, key in keys.items()}
         there = remote.get_results(keys.values())
         messages = {one.key: one.messages for one in keyed.values()}
         to_go = {keys[name]: result for name, result in here.items() if result is not None}
@@ -117,9 +122,9 @@ class Pull(Transfer):
     doc_purpose = "bring results of the remote cache into the one on this machine"
     doc_description = (
         "Of the tasks and what they read, or of all. "
-        "Nothing is built, and nothing is put into dist/: doit does that."
+        f"Nothing is built, and nothing is put into dist/: doit does that. {_ENDS}"
     )
-    words = ("pulled", "not in the remote cache")
+    done = "pulled"
 
     def _move(self, shared: TieredStore, keyed: Mapping[str, Keyed]) -> Moved:
         keys = {name: one.key for name, one in keyed.items()}
@@ -141,9 +146,8 @@ class Pull(Transfer):
         return Moved(len(came), len(blobs - lacking), _sum(blobs - lacking), len(here), absent)
 
 
-def _believed(shared: TieredStore, key: Digest) -> ActionResult | None:
+def _believed(shared: TieredStore, key: Digest, result: ActionResult | None) -> ActionResult | None:
     """Return a result of this machine, if there is one that a build here would use."""
-    result = shared.local.get_result(key)
     if result is None or not shared.trust.believes(shared.trust.judge(key, result).verdict):
         return None
     return result

@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from cache.errors import CacheError, CorruptBlob, MissingBlob, StoreUnavailable, unavailable
+from cache.errors import CacheError, CorruptBlob, MissingBlob, StoreUnavailable, said, unavailable
 
 
 @pytest.mark.parametrize("kind", [CacheError, MissingBlob, CorruptBlob, StoreUnavailable])
@@ -14,6 +14,22 @@ def test_errors_travel_between_processes(kind: type[CacheError]) -> None:
     assert type(error) is kind
     assert (str(error), error.hint) == ("what", "way out")
     assert kind("what").hint is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("just fits", "just fits"),
+        ("just fits \n", "just fits"),
+        ("just fit in", "just fit…"),
+        ("just fitting", "just…"),
+        ("onewordonly", "onewordo…"),
+        ("a\x1b[2Jb", "a [2Jb"),
+    ],
+)
+def test_what_a_server_said_is_cut_between_words(text: str, shown: str) -> None:
+    assert said(text, 9) == shown
 
 
 def test_a_refusal_names_the_file_and_the_way_out() -> None:

@@ -66,6 +66,16 @@ def test_a_processor_that_llvm_does_not_know(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("feature", ["+avx512ff", "-avx512ff"])
+def test_a_feature_that_llvm_does_not_know(tmp_path: Path, feature: str) -> None:
+    mine = custom("mine", "linux-x86_64-cpu", {"mattr": ["+avx512f", "-fma", feature]})
+    with pytest.raises(OlmoError) as caught:
+        compile_library(b"", b"{}", mine, tmp_path / "library.so", work=tmp_path)
+    assert str(caught.value) == "unknown feature of x86_64-unknown-linux-gnu in mattr 'avx512ff'"
+    assert caught.value.hint == "did you mean 'avx512f'?"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_older_processor_is_another_library(library: Built, tmp_path: Path) -> None:
     work, output = tmp_path / "work", tmp_path / "library.so"
     work.mkdir()

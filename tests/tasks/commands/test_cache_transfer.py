@@ -87,12 +87,23 @@ def test_what_is_not_to_be_had_is_said(machine: Machine, capsys: Capture) -> Non
     one.doit("step:c")
     pushed = told(one, capsys, "push")
     assert (pushed["results"], pushed["absent"]) == (2, ["step:b", "step:d"])
+    nowhere = "neither on this machine nor in the remote cache"
     assert two.doit("cache", "pull") == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "step:b: not in the remote cache",
-        "step:d: not in the remote cache",
-        "pulled 2 results, 2 blobs, 2 B; 0 were there",
-    ]
+    assert capsys.readouterr().out == (
+        f"pulled 2 results, 2 blobs, 2 B; 0 were there; 2 {nowhere}\n"
+    )
+    for project, command, done in ((two, "pull", "pulled"), (one, "push", "pushed")):
+        assert project.doit("cache", command, "step:c") == 0
+        last = f"{done} 0 results, 0 blobs, 0 B; 2 were there"
+        assert capsys.readouterr().out == f"{last}\n"
+        assert project.doit("cache", command, "step:d", "step:a") == 1
+        assert capsys.readouterr().out.splitlines() == [
+            f"step:b: {nowhere}",
+            f"step:d: {nowhere}",
+            last,
+        ]
+        assert project.doit("cache", command, "step", "--json") == 1
+        assert json.loads(capsys.readouterr().out)["absent"] == ["step:b", "step:d"]
 
 
 def test_what_is_current_and_no_longer_in_the_store_is_pulled(

@@ -24,31 +24,13 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import logging
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
+from tasks.actions.hub import Content
 from tasks.errors import BuildError
 
 NO_TOKEN = BuildError(
     "the Hub takes nothing without a token",
     "set HF_TOKEN to one that may write, or run: hf auth login",
 )
-
-
-@dataclass(frozen=True)
-class Content:
-    """A file in a repository: its size, and sha256 where it is large, else git's name of it."""
-
-    size: int
-    sha256: str | None
-    blob: str
-
-    def is_of(self, path: Path, sha256_of: Callable[[Path], str]) -> bool:
-        """Whether a file here has these bytes."""
-        if path.stat().st_size != self.size:
-            return False
-        if self.sha256 is not None:
-            return sha256_of(path) == self.sha256
-        data = path.read_bytes()
-        header = b"blob %d\0" % len(data)
-        return hashlib.sha1(header + data, usedforsecurity=False).hexdigest() == self.blob
 
 
 @dataclass(frozen=True)
@@ -84,7 +66,7 @@ def look(name: str) -> Repository:
         except RepositoryNotFoundError:
             return Repository(name, None, {})
         files = {
-            entry.path: Content(entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
+            entry.path: Content(entry.lfs.sha256 if entry.lfs else entry.blob_id, entry.size)
             for entry in HfApi().list_repo_tree(name, revision=head, recursive=True)
             if isinstance(entry, RepoFile)
         }
@@ -102,7 +84,7 @@ def change(
     other = {
         path: file
         for path, file in sorted(files.items())
-        if path in there.files and not there.files[path].is_of(file, sha256_of)
+        if path in there.files and not _is_of(there.files[path], file, sha256_of)
     }
     gone = {
         path: content.size
@@ -110,6 +92,14 @@ def change(
         if path not in files and owned(path)
     }
     return Change(there, new, other, gone)
+
+
+def _is_of(content: Content, path: Path, sha256_of: Callable[[Path], str]) -> bool:
+    """Whether a file here has these bytes; sha256, which names large ones, may be known already."""
+    if path.stat().st_size != content.size:
+        return False
+    is_large = len(content.hash) == hashlib.sha256().digest_size * 2
+    return sha256_of(path) == content.hash if is_large else content.is_of(path)
 
 
 def check_token() -> None:

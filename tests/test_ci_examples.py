@@ -99,7 +99,7 @@ def test_a_child_pipeline_extends_what_there_is() -> None:
     assert GITLAB_JOB in read("gitlab-build.yml")
     assert GITLAB_TEMPLATE in (EXAMPLES / "gitlab.yml").read_text()
     asked = set(re.findall(r"\$(EXTRAS|TASKS)", (EXAMPLES / "gitlab-build.yml").read_text()))
-    described = gitlab([JOB])
+    described = gitlab([JOB], JOB.machine.label)
     assert described[JOB.name]["variables"].keys() == asked
     assert described[JOB.name]["stage"] in described["stages"]
 

@@ -96,7 +96,7 @@ class CiMatrix(NodeCommand):
         label = runs_on or (_runner() if form == "github" else "")
         found = self._jobs(session, jobs, label, pos_args)
         chosen = [job for job in found if wave in (BOTH, job.wave)]
-        print(canonical_json(github(chosen) if form == "github" else gitlab(chosen)))
+        print(canonical_json(github(chosen) if form == "github" else gitlab(chosen, label)))
         return 0
 
     def _jobs(self, session: Session, limit: int, label: str, names: list[str]) -> list[Job]:
@@ -141,19 +141,23 @@ def github(found: Sequence[Job]) -> dict[str, Any]:
     }
 
 
-def gitlab(found: Sequence[Job]) -> dict[str, Any]:
-    """Return jobs as a child pipeline of GitLab, whose jobs extend those of a file of the project."""
+def gitlab(found: Sequence[Job], label: str) -> dict[str, Any]:
+    """Return jobs as a child pipeline of GitLab, whose jobs extend those of a file of the project.
+
+    label: tag of the runners, empty where the file says it.
+    """
+    tags = {"tags": [label]} if label else {}
     described = {
         job.name: {
             "extends": GITLAB_JOB,
             "stage": job.wave,
-            **({"tags": [job.machine.label]} if job.machine.label else {}),
+            **tags,
             "variables": {"EXTRAS": " ".join(job.machine.extras), "TASKS": " ".join(job.tasks)},
         }
         for job in found
     }
     # a pipeline without jobs is an error there
-    nothing = {"nothing is stale": {"stage": WAVES[-1], "script": ["true"]}}
+    nothing = {"nothing is stale": {"stage": WAVES[-1], **tags, "script": ["true"]}}
     return {"include": [{"local": GITLAB_TEMPLATE}], "stages": list(WAVES)} | (described or nothing)
 
 

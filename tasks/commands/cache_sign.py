@@ -8,7 +8,7 @@ from doit.exceptions import InvalidCommand
 
 from cache.tiered import TieredStore
 from cache.trust import Trust, Verdict
-from tasks.commands.cache_transfer import Moved, Transfer
+from tasks.commands.cache_transfer import ENDS, Moved, Transfer
 from tasks.configuration.trust import SIGNING_KEY
 from tasks.keys import Keyed
 
@@ -20,9 +20,10 @@ class Sign(Transfer):
     doc_purpose = "sign results in the remote cache for which a trusted key vouches"
     doc_description = (
         "With the key of OLMILL_SIGNING_KEY, of the tasks and what they read, or of all: for when "
-        "keys are replaced. No blob moves, and the name of who built a result stays."
+        f"keys are replaced. No blob moves, and the name of who built a result stays. {ENDS}"
     )
-    words = ("signed", "not in the remote cache")
+    done = "signed"
+    nowhere = "not in the remote cache"
 
     def _move(self, shared: TieredStore, keyed: Mapping[str, Keyed]) -> Moved:
         keys = {name: one.key for name, one in keyed.items()}

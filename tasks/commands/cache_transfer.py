@@ -20,8 +20,7 @@ from tasks.graph import message
 from tasks.keys import Keyed
 from tasks.session import Session
 
-_NOWHERE = "neither on this machine nor in the remote cache"
-_ENDS = "Ends with 1 if a task that was named is nowhere."
+ENDS = "Ends with 1 if a task that was named is nowhere."
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ class Transfer(NodeCommand):
     doc_usage = "[TASK ...]"
     cmd_options: ClassVar[Any] = (JSON,)
     done: ClassVar[str]  # what was
+    nowhere: ClassVar[str] = "neither on this machine nor in the remote cache"
 
     def _execute(self, session: Session, as_json: bool, pos_args: list[str]) -> int:
         shared = session.workspace.shared
@@ -71,15 +71,17 @@ class Transfer(NodeCommand):
         if as_json:
             print(json.dumps({**asdict(moved), "absent": absent}, indent=2))
             return code
-        where = _NOWHERE + (", or not believed" if shared.trust.keys else "")
+        where = self.nowhere + (", or not believed" if shared.trust.keys else "")
         lines = [f"{name}: {where}" for name in absent if asked]
-        size = size_text(moved.bytes)
-        last = f"{self.done} {moved.results} results, {moved.blobs} blobs, {size}"
-        last += f"; {moved.there} were there"
+        last = f"{self.done} {self._told(moved)}"
         if absent and not asked:
             last += f"; {len(absent)} {where}"
         print("\n".join([*lines, last]))
         return code
+
+    def _told(self, moved: Moved) -> str:
+        size = size_text(moved.bytes)
+        return f"{moved.results} results, {moved.blobs} blobs, {size}; {moved.there} were there"
 
     def _move(self, shared: TieredStore, keyed: Mapping[str, Keyed]) -> Moved:
         raise NotImplementedError
@@ -90,7 +92,7 @@ class Push(Transfer):
 
     name = "cache push"
     doc_purpose = "store results of this machine in the remote cache"
-    doc_description = f"Of the tasks and what they read, or of all. {_ENDS}"
+    doc_description = f"Of the tasks and what they read, or of all. {ENDS}"
     done = "pushed"
 
     def _move(self, shared: TieredStore, keyed: Mapping[str, Keyed]) -> Moved:
@@ -122,7 +124,7 @@ class Pull(Transfer):
     doc_purpose = "bring results of the remote cache into the one on this machine"
     doc_description = (
         "Of the tasks and what they read, or of all. "
-        f"Nothing is built, and nothing is put into dist/: doit does that. {_ENDS}"
+        f"Nothing is built, and nothing is put into dist/: doit does that. {ENDS}"
     )
     done = "pulled"
 

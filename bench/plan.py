@@ -1,9 +1,10 @@
 """What `doit plan` of a large release costs: `python bench/plan.py [MODELS]`.
 
 The matrix is that of bench/cluster_sim.py, of 100 models by default. `doit plan` runs in processes of
-its own, with an empty cache, and with one that has a result for every node: small files stand for
-weights and libraries, as many as a model of 1.2 billion parameters has, and the disk is not waited
-for. CPU seconds and peak memory of the process are printed, beside those of `doit help`.
+its own, with an empty cache, with one that has a result for every node, and with an empty one before a
+nginx that has them: small files stand for weights and libraries, as many as a model of 1.2 billion
+parameters has, and the disk is not waited for. CPU seconds and peak memory of the process are printed,
+beside those of `doit help`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ sys.path = [str(ROOT), *sys.path[1:], str(ROOT / "bench")]  # which has a cache.
 
 from cluster_sim import MODELS, large_matrix  # noqa: E402  (after the path is set)
 
+from cache import sealing  # noqa: E402  (as above)
 from cache.action import ActionResult  # noqa: E402  (as above)
 from cache.digest import Digest  # noqa: E402  (as above)
 from tasks.graph import open_session  # noqa: E402  (as above)
 from tasks.keys import OUTPUTS  # noqa: E402  (as above)
 from tasks.node import Selection  # noqa: E402  (as above)
 from tasks.workspace import source_outputs  # noqa: E402  (as above)
+from tests.cache.servers import nginx  # noqa: E402  (as above)
 
 SHARDS = 25
 FILES = {
@@ -50,11 +53,12 @@ def toml(matrix: Mapping[str, Mapping[str, Mapping[str, str]]]) -> str:
     return "\n".join([*lines, "[[release]]", *(f"{k} = {json.dumps(v)}" for k, v in table.items())])
 
 
-def fill(root: Path, environment: Mapping[str, str]) -> None:
-    """Put a result for every node into the cache."""
+def fill(root: Path, environment: Mapping[str, str]) -> dict[Digest, ActionResult]:
+    """Put a result for every node into the cache, and return them by key."""
     current = open_session(root, environment)
     workspace, made = current.workspace, dict[str, Mapping[str, Digest]]()
     store, sources = workspace.store, workspace.graph.sources
+    results = {}
 
     def outputs_of(selection: Selection) -> Mapping[str, Digest]:
         source = sources.get(selection.producer)
@@ -75,7 +79,17 @@ def fill(root: Path, environment: Mapping[str, str]) -> None:
             made[node.name] = outputs
         result = ActionResult({f"{OUTPUTS}/{path}": digest for path, digest in outputs.items()})
         store.put_result(keyed.key, result)
+        results[keyed.key] = result
     store.stat.flush()
+    return results
+
+
+def hand_over(results: Mapping[Digest, ActionResult], cache: Path, files: Path) -> None:
+    """Give a server the results that a cache has, and the cache's blobs."""
+    for blob in cache.glob("v1/cas/*/*"):
+        blob.rename(files / "cas" / blob.name)
+    for key, result in results.items():
+        (files / "ac" / key.hash).write_bytes(sealing.seal_message(key, result))
 
 
 def measured(command: str, root: Path, environment: Mapping[str, str]) -> tuple[str, str]:
@@ -106,8 +120,14 @@ def main() -> None:
         print(f"doit help: {cost}")
         print("empty cache: {}: {}".format(*measured("plan", root, environment)), flush=True)
         os.fsync = lambda _: None
-        fill(root, environment)
+        results = fill(root, environment)
         print("full cache: {}: {}".format(*measured("plan", root, environment)), flush=True)
+        (root / "server").mkdir()
+        with nginx(root / "server") as server:
+            hand_over(results, root / "cache", server.files)
+            shutil.rmtree(root / "cache")
+            environment["OLMILL_REMOTE_CACHE"] = server.address
+            print("remote cache: {}: {}".format(*measured("plan", root, environment)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,6 +26,8 @@ from tasks.errors import BuildError
 from tasks.graph import message, use_cluster
 from tasks.runners import runner_class
 from tasks.session import Session
+
+SPINS = "TVM_THREAD_POOL_SPIN_COUNT"  # how often a thread looks for work before it sleeps
 
 REQUIRE_REMOTE = {
     "name": "require_remote",
@@ -135,6 +138,8 @@ class Run(Explained, cmd_run.Run):  # type: ignore[misc]  # doit has no type inf
         runner.dist = not no_dist
         runner.cached_only = require_cached
         with ExitStack() as stack:
+            if num_process > 1:
+                stack.enter_context(_threads_that_wait_sleep())
             stack.callback(shared.close)  # also where a run is refused before it begins
             stack.enter_context(shared.local.lease())
             shared.local.register(session.workspace.root)
@@ -149,6 +154,21 @@ class Run(Explained, cmd_run.Run):  # type: ignore[misc]  # doit has no type inf
             if num_process:
                 arguments.append(num_process)
             return runner(*arguments).run_all(self.control.task_dispatcher())
+
+
+@contextmanager
+def _threads_that_wait_sleep() -> Iterator[None]:
+    """Have threads of TVM that wait for each other sleep, unless the environment says otherwise.
+
+    They spin, on processors that nodes beside them could use; no result depends on that.
+    """
+    chosen = SPINS in os.environ
+    os.environ.setdefault(SPINS, "0")
+    try:
+        yield
+    finally:
+        if not chosen:
+            os.environ.pop(SPINS, None)
 
 
 def _asked(control: Any) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cache.local.stat_cache import StatCache
+from tasks.run import SPINS
 from tests.tasks.toy import Project, Step
 
 DIAMOND = {
@@ -109,6 +110,29 @@ def test_comments_in_an_action_run_nothing(project: Project) -> None:
     code.write_text("# a comment\n" + code.read_text())
     project.doit()
     assert project.executed() == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "set_to", "seen"),
+    [([], None, "-"), (["-n", "1"], None, "-"), (["-n", "2"], None, "0"), (["-n", "2"], "9", "9")],
+)
+def test_nodes_beside_others_do_not_spin(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    set_to: str | None,
+    seen: str,
+) -> None:
+    monkeypatch.delenv(SPINS, raising=False)
+    if set_to is not None:
+        monkeypatch.setenv(SPINS, set_to)
+    project = Project(tmp_path / "p", tmp_path / "cache", {"a": Step("A")})
+    code = project.root / "toyactions/concat.py"
+    told = f"import os; text = os.environ.get({SPINS!r}, '')"
+    code.write_text(code.read_text().replace('text = params["text"]', told))
+    assert project.doit(*arguments) == 0
+    assert project.contents() == {"a": seen}
+    assert os.environ.get(SPINS) == set_to
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from tasks.node import Node, Selection
 from tasks.plan import KERNEL_HOSTS, plan
 from tasks.realise import outputs_of, realise
 from tasks.workspace import Workspace, source_files
+from tests.first_build import FirstBuild
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -85,11 +86,13 @@ def inputs(space: Workspace, kind: str) -> set[str]:
     return set(Keys(space).keyed(node(space, kind), partial(outputs_of, space)).inputs)
 
 
-def test_every_format_of_the_same_weights_makes_the_same_artifacts(tmp_path: Path) -> None:
-    results = {}
+def test_every_format_of_the_same_weights_makes_the_same_artifacts(
+    tmp_path: Path, first: FirstBuild
+) -> None:
+    results, store = {}, first.kernels(tmp_path / "store")
     for name, files in FILES.items():
         place(tmp_path / name / "c", files)
-        space = workspace(tmp_path / name, "c", tmp_path / "store")
+        space = workspace(tmp_path / name, "c", store)
         results[name] = made(space, "download", "kernels", "convert", "gen_config")
         names = {path.name for path in files if path.name != "config.json"}
         assert inputs(space, "convert") == {
@@ -111,10 +114,10 @@ def test_of_several_formats_the_first_is_read(tmp_path: Path) -> None:
     assert set(source_files(source)) == {"config.json", "model.safetensors", "tokenizer.json"}
 
 
-def test_one_of_several_gguf_files(tmp_path: Path) -> None:
+def test_one_of_several_gguf_files(tmp_path: Path, first: FirstBuild) -> None:
     files = sorted((GOLDEN / "pub-a-gguf").iterdir())
     place(tmp_path / "c", files)
-    space = workspace(tmp_path, "c/pub-a-f16.gguf")
+    space = workspace(tmp_path, "c/pub-a-f16.gguf", first.kernels(tmp_path / "store"))
     made(space, "download", "kernels")
     assert inputs(space, "download") == {"pub-a-f16.gguf"}
     assert inputs(space, "convert") == {

@@ -13,9 +13,15 @@ from olmo.codecs.kernels import host_of_kernels
 from olmo.compilation.compile import compile_library
 from olmo.modeling.lower import lower
 from olmo.target import Target, symbol_prefix
-from olmo.targets import target
 from tests.made_once import made_once
-from tests.olmo.libraries import GOLDEN, Built, build, compile_spec, read_built
+from tests.olmo.libraries import (
+    GOLDEN,
+    Built,
+    build,
+    compile_spec,
+    device_target,
+    read_built,
+)
 
 Library = Callable[..., Built]
 DeviceLibrary = Callable[[str], Path]
@@ -75,7 +81,7 @@ def device_library(tmp_path_factory: pytest.TempPathFactory) -> DeviceLibrary:
         compile_library(module, metadata, chosen, out / f"library{chosen.suffix}", prefix, work=out)
 
     def library(name: str) -> Path:
-        chosen = target(name)
+        chosen = device_target(name)
         out = made_once(tmp_path_factory, name, lambda out: compiled(chosen, out))
         return out / f"library{chosen.suffix}"
 

@@ -18,6 +18,7 @@ from olmo.conversion.tensor_cache_reader import read_tensor_cache
 from olmo.generation.runtime import Engine
 from olmo.modeling.lower import lower
 from olmo.quantizations import quantization
+from olmo.target import Target
 from olmo.targets import target
 from olmo.verification import reference
 from olmo.verification.dequantized import dequantized
@@ -74,6 +75,12 @@ def build(
     (out / "module").write_bytes(module)
     (out / "metadata").write_bytes(metadata)
     return read_built(spec, out)
+
+
+def device_target(name: str) -> Target:
+    """Return a target as `target` does; for a device, host code is not optimised: nobody runs it."""
+    chosen = target(name)
+    return replace(chosen, host={**chosen.host, "opt-level": 0}) if chosen.host else chosen
 
 
 def compile_spec(checkpoint: Path, name: str, **overrides: Any) -> CompileSpec:

@@ -19,10 +19,10 @@ Compiled = Callable[[str], bytes]
 COMPILE = """
 import pathlib, sys
 from olmo.compilation.compile import compile_library
-from olmo.targets import target
+from tests.olmo.libraries import device_target
 for argument in sys.argv[1:]:
     made = pathlib.Path(argument)
-    chosen, work = target(made.parent.name.rstrip("0123456789")), pathlib.Path(made.parent.name)
+    chosen, work = device_target(made.parent.name.rstrip("0123456789")), pathlib.Path(made.parent.name)
     work.mkdir()
     read = lambda part: made.with_name(part).read_bytes()
     prefix = "pub_b_q4f16_1_" if made.suffix == ".tar" else None

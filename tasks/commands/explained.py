@@ -29,6 +29,11 @@ _NO_OPTION = re.compile(
 _WRONG_VALUE = re.compile(r"Error parsing parameter '(\w+)'(?:\.| <.*?>\.)\s+(.*)", re.DOTALL)
 _NO_NUMBER = re.compile(r"(?:invalid literal for int.*?|could not convert string to float): (.*)")
 _NO_TASK = re.compile(r"'(.*)' is not a task\.")
+_SESSION = "session"  # doit takes it from DOIT_CONFIG, for commands that ask for it
+_NO_SESSION = (
+    "the file of tasks has no build of a matrix\n"
+    "hint: leave --file out; another matrix is doit matrix=FILE"
+)
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -47,6 +52,10 @@ class Explained:
         except BrokenPipeError:  # whoever read has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except KeyError as error:
+            if error.args != (_SESSION,):
+                raise
+            raise InvalidCommand(_NO_SESSION) from None
         return int(code)
 
     def _explained(self: Any, in_args: list[str]) -> int:

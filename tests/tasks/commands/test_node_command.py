@@ -5,8 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from doit.cmd_base import ModuleTaskLoader
+from doit.doit_cmd import DoitMain
 
 from tests.tasks.toy import Project
+from tests.tasks.toy_directory import doit_section
 
 
 @pytest.mark.parametrize("command", [["plan"], ["status"], ["graph"], ["list"], ["plan", "-h"]])
@@ -32,6 +35,23 @@ def test_help_is_given_where_it_is_asked_for(
     told = capsys.readouterr()
     assert f"USAGE\n    {Path(sys.argv[0]).name} {' '.join(command)}" in told.out
     assert not told.err
+
+
+@pytest.mark.parametrize("command", [[], ["plan"], ["cache", "gc"]])
+def test_tasks_of_another_kind_have_no_build(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+) -> None:
+    """As of `doit --file other.py`, or with an empty variable for its name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text(doit_section())
+    tasks = {"task_other": lambda: {"actions": []}}
+    assert DoitMain(ModuleTaskLoader(tasks), config_filenames=["pyproject.toml"]).run(command) == 3
+    told = capsys.readouterr().err
+    assert told.startswith("ERROR: the file of tasks has no build of a matrix\nhint: ")
+    assert "Traceback" not in told
 
 
 def test_doits_tasks_are_left_alone(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

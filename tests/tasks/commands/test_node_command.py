@@ -1,13 +1,16 @@
 """What all commands about nodes do alike."""
 
+import gc
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
 
+from tasks.assess import assess
 from tests.tasks.toy import Project
 from tests.tasks.toy_directory import doit_section
 
@@ -52,6 +55,21 @@ def test_tasks_of_another_kind_have_no_build(
     told = capsys.readouterr().err
     assert told.startswith("ERROR: the file of tasks has no build of a matrix\nhint: ")
     assert "Traceback" not in told
+
+
+def test_full_collections_of_garbage_are_rare_meanwhile(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, seen = gc.get_threshold(), []
+
+    def assessed(*arguments: Any, **options: Any) -> Any:
+        seen.append(gc.get_threshold())
+        return assess(*arguments, **options)
+
+    monkeypatch.setattr("tasks.session.assess", assessed)
+    assert project.doit("plan") == 0
+    assert seen == [(usual[0], usual[1], 100 * usual[2])]
+    assert gc.get_threshold() == usual
 
 
 def test_doits_tasks_are_left_alone(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Ctrl-Z, fg and bg, as the user of a shell has them."""
 
+import contextlib
 import os
 import re
 import signal
@@ -26,7 +27,7 @@ DOIT = [sys.executable, "-m", "doit"]
 # All but the first step run a program that leaves the job, as a browser does, until a file is there.
 WAITING = """    import subprocess, sys, time
     if params["text"] != "A":
-        sleep = [sys.executable, "-c", "import time; time.sleep(1000)"]
+        sleep = [sys.executable, "-c", {sleep!r}]
         away = subprocess.Popen(sleep, start_new_session=True)
         while not Path({go!r}).exists():
             time.sleep(0.02)
@@ -34,6 +35,7 @@ WAITING = """    import subprocess, sys, time
         away.wait()
     if params.get("fail"):
 """
+SLEEP = "import time; time.sleep(1000)"
 CTRL_Z = b"\x1a"
 PARALLEL = [[], ["-n", "2"], ["-n", "2", "-P", "thread"]]
 
@@ -42,7 +44,7 @@ PARALLEL = [[], ["-n", "2"], ["-n", "2", "-P", "thread"]]
 def project(tmp_path: Path) -> Project:
     made = Project(tmp_path / "p", tmp_path / "cache", dict(STEPS))
     code = (made.root / "toyactions/concat.py").read_text()
-    waiting = WAITING.format(go=str(made.root / "go"))
+    waiting = WAITING.format(go=str(made.root / "go"), sleep=SLEEP)
     write(made, code.replace('    if params.get("fail"):\n', waiting, 1))
     return made
 
@@ -53,6 +55,16 @@ def shell(project: Project) -> Terminal:
 
 def started(terminal: Terminal) -> list[psutil.Process]:
     return psutil.Process(terminal.process.pid).children(recursive=True)
+
+
+def programs(terminal: Terminal) -> list[psutil.Process]:
+    """Those that steps run, and that run already: until then, whoever starts one waits unstoppably."""
+    found = []
+    for process in started(terminal):
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[-1:] == [SLEEP]:
+                found.append(process)
+    return found
 
 
 def is_live(terminal: Terminal) -> bool:
@@ -70,7 +82,8 @@ def run_until_it_waits(terminal: Terminal, parallel: list[str]) -> None:
     terminal.type(" ".join([*DOIT, *parallel, "\n"]).encode())
     jobs = 2 if parallel else 1
     processes = 1 + jobs + (2 if parallel == PARALLEL[1] else 0)
-    terminal.until(lambda terminal: is_live(terminal) and len(started(terminal)) == processes)
+    terminal.until(lambda terminal: is_live(terminal) and len(programs(terminal)) == jobs)
+    terminal.until(lambda terminal: len(started(terminal)) == processes)
 
 
 @pytest.mark.parametrize("parallel", PARALLEL)

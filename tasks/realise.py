@@ -225,10 +225,12 @@ def _make(
             raise
         nodes = [keyed]  # the others' may be the failure: they will have their own turns
         results, warnings = execute(workspace, nodes, again.make, report)
-    for each, result in zip(nodes, results, strict=True):
-        workspace.store.put_result(each.key, result)
-    for companion in nodes[1:]:
-        board.made(companion.node.name, by=name)
+    workspace.store.put_result(keyed.key, results[0])
+    for companion, result in zip(nodes[1:], results[1:], strict=True):
+        board.made(
+            companion.node.name, by=name
+        )  # whoever finds it knows that it was not there before
+        workspace.store.put_result(companion.key, result)
     return Ran(results[0], warnings=warnings)
 
 

@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from cache.action import ActionResult
+from cache.digest import Digest
+from cache.local.store import LocalStore
+from tasks.board import Board
 from tests.tasks.toy import Project, Step
 
 PARALLEL = [[], ["-n", "4"], ["-n", "2", "-P", "thread"]]
@@ -47,6 +51,28 @@ def test_each_has_its_line(
     beside = [line for line in lines if "(with step:" in line]
     assert len(beside) == 2
     assert lines[-1].startswith("6 nodes: 0 local, 0 remote, 6 built (")
+
+
+def test_what_is_made_with_another_is_known_to_be_before_it_is_found(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks in between would say that it was there before the run."""
+    events = []
+    made, put = Board.made, LocalStore.put_result
+
+    def announce(board: Board, name: str, by: str) -> None:
+        events.append(name)
+        made(board, name, by)
+
+    def store(local: LocalStore, key: Digest, result: ActionResult) -> None:
+        events.append("stored")
+        put(local, key, result)
+
+    monkeypatch.setattr(Board, "made", announce)
+    monkeypatch.setattr(LocalStore, "put_result", store)
+    project.doit()
+    after = [events[number + 1] for number, event in enumerate(events) if event != "stored"]
+    assert after == ["stored", "stored"]
 
 
 def test_alone_and_together_have_the_same_keys_and_outputs(

@@ -25,7 +25,7 @@ from rich.text import Text
 
 from tasks.display.amounts import duration_text
 from tasks.display.pace import Pace
-from tasks.display.plain_display import ProgressOf
+from tasks.display.plain_display import PATIENCE, ProgressOf
 from tasks.display.style import Style
 from tasks.display.terminal import in_foreground, terminal_size
 from tasks.display.wording import progress_words
@@ -33,7 +33,6 @@ from tasks.display.wording import progress_words
 REFRESH = 0.2  # seconds between drawings
 BAR = 30  # cells of the bar at most
 _LEAST_BAR = 8
-_PATIENCE = 1.0  # seconds that whoever writes is waited for before the run is stopped
 _LEAST_NAME = 18  # cells that a node's name has before anything else is left out
 _SHOW, _HIDE, _CLEAR = "\033[?25h", "\033[?25l", "\r\033[J"
 _WRAP, _CUT = "\033[?7h", "\033[?7l"  # what becomes of lines that are too long: DECAWM
@@ -64,6 +63,7 @@ class LiveDisplay:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
+        self._is_cut = False  # whether the last line is written
 
     def print(self, text: str) -> None:
         """Write lines of text above what changes."""
@@ -101,7 +101,7 @@ class LiveDisplay:
     @contextmanager
     def away(self) -> Iterator[None]:
         """Leave the terminal as it was, for as long as this lasts."""
-        taken = self._lock.acquire(timeout=_PATIENCE)  # a terminal may take nothing (Ctrl-S)
+        taken = self._lock.acquire(timeout=PATIENCE)  # a terminal may take nothing (Ctrl-S)
         try:
             if taken:
                 self._erase()
@@ -114,8 +114,12 @@ class LiveDisplay:
     def cut_off(self, text: str) -> None:
         """Leave the terminal as it was with a last line, whoever else is just writing to it."""
         self._over.set()
+        taken = self._lock.acquire(timeout=PATIENCE)
+        self._is_cut = True
         clear, show = (_CLEAR, _SHOW) if self._drawn else ("", "")
         os.write(self._stream.fileno(), f"{clear}{text}\n{show}".encode())
+        if taken:
+            self._lock.release()
 
     def _refresh(self) -> None:
         while not self._over.wait(self._every):
@@ -143,8 +147,9 @@ class LiveDisplay:
             self._write(_CLEAR + _SHOW)
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        if not self._is_cut:
+            self._stream.write(text)
+            self._stream.flush()
 
     def lines(self, columns: int, rows: int) -> list[str]:
         """Return what changes, for a terminal of so many columns and rows."""

@@ -14,6 +14,7 @@ from tasks.display.amounts import duration_text
 from tasks.display.wording import progress_text
 
 HEARTBEAT = 30.0  # seconds between signs of life
+PATIENCE = 1.0  # seconds that whoever writes is waited for before the run is stopped or cut off
 
 ProgressOf = Callable[[str], Progress | None]  # by node name
 
@@ -33,14 +34,16 @@ class PlainDisplay:
         self._running: dict[str, float] = {}
         self._done = self._total = 0
         self._lock = threading.Lock()
+        self._is_cut = False  # whether the last line is written
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def print(self, text: str) -> None:
         """Write lines of text."""
         with self._lock:
-            self._stream.write(text + "\n")
-            self._stream.flush()
+            if not self._is_cut:
+                self._stream.write(text + "\n")
+                self._stream.flush()
 
     def start(self, total: int, done: int) -> None:
         """Expect `total` nodes, of which so many need nothing."""
@@ -72,7 +75,11 @@ class PlainDisplay:
 
     def cut_off(self, text: str) -> None:
         """Leave the stream as it was with a last line, whoever else is just writing to it."""
+        taken = self._lock.acquire(timeout=PATIENCE)
+        self._is_cut = True
         os.write(self._stream.fileno(), f"{text}\n".encode())
+        if taken:
+            self._lock.release()
 
     def _tick(self) -> None:
         while not self._stop.wait(self._heartbeat):

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+from pathlib import Path
 
 import pyte
 import pytest
@@ -173,3 +174,14 @@ def test_lines_that_are_on_their_way_when_the_terminal_becomes_narrower_are_cut_
     screen.display.print("two")
     screen.display.stop()
     assert screen.show() == ["one", "two"]
+
+
+def test_nothing_comes_below_the_line_that_cuts_it_off(tmp_path: Path) -> None:
+    with (tmp_path / "terminal").open("w") as stream:
+        pace = Pace(Planned({}, 0, 1))
+        shown = LiveDisplay(stream, Style(colour=False, live=True), pace, far, refresh=3600)
+        shown.begin("a")
+        shown.cut_off("interrupted")
+        shown.print("2 nodes")
+        shown.stop()
+    assert (tmp_path / "terminal").read_text().endswith("interrupted\n\033[?25h")

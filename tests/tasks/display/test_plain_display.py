@@ -2,6 +2,7 @@
 
 import io
 import threading
+from pathlib import Path
 
 from tasks.board import Progress
 from tasks.display.plain_display import PlainDisplay
@@ -16,6 +17,15 @@ def test_it_writes_lines_and_nothing_else() -> None:
     shown.advance("a")
     shown.stop()
     assert stream.getvalue() == "built a\n"
+
+
+def test_nothing_comes_below_the_line_that_cuts_it_off(tmp_path: Path) -> None:
+    with (tmp_path / "lines").open("w") as stream:
+        shown = PlainDisplay(stream, heartbeat=3600)
+        shown.print("built a")
+        shown.cut_off("interrupted")
+        shown.print("2 nodes")
+    assert (tmp_path / "lines").read_text() == "built a\ninterrupted\n"
 
 
 def far(name: str) -> Progress | None:

@@ -124,7 +124,7 @@ class Builds(RuleBasedStateMachine):
 
 
 Builds.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=45,
     stateful_step_count=15,
     deadline=None,
     derandomize=True,
